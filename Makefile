@@ -1,0 +1,48 @@
+# `make demo` turns a video into trajectories and tokens; `make test` runs every check. Both install what is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+VIDEO ?=
+OUTPUT ?= demo_output
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint types unit clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m trajvit.demo $(if $(VIDEO),--video "$(VIDEO)") --output "$(OUTPUT)"
+
+test: lint types unit
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy does not follow an import hook, so it is shown the rooms under one `trajvit` folder, as a wheel installs them.
+TYPES := build/types/trajvit
+types: $(VENV)/.installed-dev
+	rm -rf build/types && mkdir -p $(TYPES)
+	ln -s $(addprefix ../../../,$(wildcard trajvit/*)) modeling_trajvit processing training evaluation -t $(TYPES) 2>/dev/null || true
+	for room in modeling_trajvit processing training evaluation; do ln -sfn "../../../$$room" "$(TYPES)/$$room"; done
+	MYPYPATH=build/types $(BIN)/mypy -p trajvit
+
+unit: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "TrajViT needs Python 3.10 or newer; name one with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	@$(BIN)/python -c 'import cv2' || { echo "OpenCV needs two system libraries. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"; exit 1; }
+	touch $@
+
+$(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@$(BIN)/python -c 'import cv2' || { echo "OpenCV needs two system libraries. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"; exit 1; }
+	touch $(VENV)/.installed $@
+
+clean:
+	rm -rf build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache

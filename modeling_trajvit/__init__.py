@@ -1,0 +1,1 @@
+"""TrajViT models: configurations, modules and losses in pure PyTorch and transformers."""

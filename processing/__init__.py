@@ -1,0 +1,1 @@
+"""From a video, frames or an image to model inputs."""

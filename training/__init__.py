@@ -1,0 +1,1 @@
+"""Training of every video tower on videos and images."""
