@@ -6,6 +6,7 @@ VIDEO ?=
 OUTPUT ?= demo_output
 WORKERS ?= 2
 PYTEST_ARGS ?=
+ROOMS := modeling_trajvit processing training evaluation
 
 .PHONY: demo test lint types unit clean
 
@@ -19,11 +20,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 
 # mypy does not follow an import hook, so it is shown the rooms under one `trajvit` folder, as a wheel installs them.
-TYPES := build/types/trajvit
 types: $(VENV)/.installed-dev
-	rm -rf build/types && mkdir -p $(TYPES)
-	ln -s $(addprefix ../../../,$(wildcard trajvit/*)) modeling_trajvit processing training evaluation -t $(TYPES) 2>/dev/null || true
-	for room in modeling_trajvit processing training evaluation; do ln -sfn "../../../$$room" "$(TYPES)/$$room"; done
+	rm -rf build/types && mkdir -p build/types/trajvit
+	ln -s $(abspath $(wildcard trajvit/*.py) $(ROOMS)) build/types/trajvit/
 	MYPYPATH=build/types $(BIN)/mypy -p trajvit
 
 unit: $(VENV)/.installed-dev

@@ -1,0 +1,70 @@
+"""The rooms import only what docs/architecture.md allows, and nothing heavy comes with `import trajvit`."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("modeling_trajvit", "processing", "training", "evaluation")
+FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+# Which other rooms a room may import from.
+ALLOWED = {
+    "modeling_trajvit": set(),
+    "processing": {"modeling_trajvit"},
+    "training": {"modeling_trajvit", "processing"},
+    "evaluation": {"modeling_trajvit", "processing", "training"},
+}
+# Pure PyTorch and transformers: what a checkpoint's own code may need on a machine without this package.
+MODELING_LIBRARIES = {"torch", "torchvision", "transformers", "numpy", "huggingface_hub"}
+HEAVY = ("cv2", "scenedetect", "av", "skimage", "matplotlib", "sam2", "datasets", "gradio", "ray", "deepspeed", "peft")
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(level, dotted module) of every import statement in a file, also those inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+    return found
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_the_rooms_below_it(path):
+    room = room_of(path)
+    for level, module in imports(path):
+        assert level <= 1, f"relative imports stay inside a room: {'.' * level}{module}"
+        head, *rest = module.split(".")
+        if level == 0:
+            assert head not in ROOMS, f"{module} resolves only inside a checkout: write trajvit.{module}"
+            if head == "trajvit":
+                assert rest, "a room does not import the face"
+                assert rest[0] in ALLOWED[room] | {room}, f"{room} must not import {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "modeling_trajvit").rglob("*.py")), ids=lambda path: path.name)
+def test_the_models_need_only_pytorch_and_transformers(path):
+    assert path.parent == ROOT / "modeling_trajvit", "one flat folder, so that a checkpoint carries its own code"
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    assert outside <= MODELING_LIBRARIES | set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_shadows_a_library_or_is_nameless(path):
+    # `accelerate launch training/pretrain.py` puts the room first on the import path.
+    assert path.stem not in {"datasets", "evaluate", "accelerate", "transformers", "torch", "peft", "deepspeed", "ray"}
+    assert path.stem.strip("_") not in {"utils", "util", "helpers", "helper", "common", "misc"}
+
+
+def test_importing_the_face_stays_light():
+    code = f"import sys, trajvit; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
