@@ -84,7 +84,7 @@ def write_report(run: DemoRun, output: Path) -> Path:
         for stage, seconds in [*run.stage_seconds.items(), ("all", total)]
     )
     tensors = "".join(
-        f"<tr><td><code>{html.escape(name)}</code></td><td>{' × '.join(map(str, shape))}</td></tr>"
+        f"<tr><td><code>{html.escape(name)}</code></td><td>{' &times; '.join(map(str, shape))}</td></tr>"
         for name, shape in run.tensor_shapes.items()
     )
     trajectories = run.trajectories
