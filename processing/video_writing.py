@@ -1,0 +1,55 @@
+"""Writes frames to an H.264 MP4 file."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fraction, crf: int = 18) -> Path:
+    """Encode frames to an MP4 (H.264, yuv420p) that browsers play, and return its path.
+
+    Args:
+        path: the file to write; missing folders are made.
+        frames: (H, W, 3) uint8 RGB arrays of one size, an array of them or any iterable. An odd last row or column is
+            repeated, because
+            yuv420p needs even sizes.
+        fps: frames per second.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+
+    Raises ValueError when there is no frame, a frame has another size or type than expected, or the rate is not
+    positive.
+    """
+    if not fps > 0:
+        raise ValueError(f"fps is {fps}; expected a positive rate")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rate = Fraction(fps).limit_denominator(100_000)
+    shape: tuple[int, ...] | None = None
+    # One thread, so that the same frames give the same bytes on every machine.
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        for index, frame in enumerate(frames):
+            if shape is None:
+                shape = _check_shape(frame)
+                stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+            if frame.shape != shape or frame.dtype != np.uint8:
+                raise ValueError(f"frame {index} is {frame.dtype} {frame.shape}; expected uint8 {shape} as the first")
+            even = np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
+        if shape is not None:
+            container.mux(stream.encode())
+    if shape is None:
+        path.unlink()
+        raise ValueError(f"no frames to write to {path}; expected at least one")
+    return path
+
+
+def _check_shape(frame: np.ndarray) -> tuple[int, ...]:
+    if frame.ndim != 3 or frame.shape[2] != 3 or min(frame.shape) < 1:
+        raise ValueError(f"frame 0 has shape {frame.shape}; expected (H, W, 3)")
+    return frame.shape
