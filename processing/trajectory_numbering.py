@@ -17,8 +17,7 @@ def canonical_ids(labels: np.ndarray) -> np.ndarray:
     Raises:
         TypeError, ValueError: The labels are not integers or have another shape.
     """
-    labels = checked_volume(labels)
-    dense = _dense_ids(np.where(labels > 0, labels, 0))
+    dense = dense_ids(checked_volume(labels))
     num_ids = int(dense.max()) + 1
     first_frame = np.zeros(num_ids, dtype=np.int64)
     first_area = np.zeros(num_ids, dtype=np.int64)
@@ -35,7 +34,7 @@ def canonical_ids(labels: np.ndarray) -> np.ndarray:
 
 
 def close_gaps(ids: np.ndarray) -> np.ndarray:
-    """Renumber non-negative ids (any shape, as many as fit in memory) to 1..M, order kept and 0 staying 0, int32."""
+    """Renumber non-negative ids to 1..M, order kept and 0 staying 0, int32. Makes a table as long as the highest."""
     is_present = np.zeros(int(ids.max()) + 1, dtype=bool)
     is_present[ids] = True
     is_present[0] = False
@@ -44,9 +43,10 @@ def close_gaps(ids: np.ndarray) -> np.ndarray:
     return new_id[ids]
 
 
-def _dense_ids(labels: np.ndarray) -> np.ndarray:
-    """`close_gaps` for non-negative labels of any size: a table where it is no longer than the volume, else a sort."""
+def dense_ids(labels: np.ndarray) -> np.ndarray:
+    """Renumber any integer or bool labels to 1..M, order kept and labels <= 0 becoming 0, int32."""
+    labels = np.where(labels > 0, labels, 0)
     if int(labels.max()) <= labels.size:
-        return close_gaps(labels.astype(np.int64))
+        return close_gaps(labels.astype(np.int32))
     present, dense = np.unique(labels, return_inverse=True)
-    return dense.reshape(labels.shape) + (0 if present[0] == 0 else 1)
+    return (dense.reshape(labels.shape) + (0 if present[0] == 0 else 1)).astype(np.int32)

@@ -1,0 +1,183 @@
+"""`TrajectoryGenerator`: from a video's frames to its trajectories, whatever backend tracks them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from operator import index
+from typing import Any
+
+import numpy as np
+
+from .backends import Clip, Progress, TrackingBackend, get_backend
+from .clips import join_clips, keep_largest, split_into_clips
+from .frame_checks import checked_frames
+from .key_frames import KeyFrameDetector
+from .trajectories import Trajectories
+from .trajectory_checks import checked_frame_indices, checked_key_frames, checked_positions, checked_timestamps
+
+
+class TrajectoryGenerator:
+    """Key frames, clips, tracking by a backend, joining at the boundaries, the cap and the numbering (main paper).
+
+    Args:
+        backend: A name (`backends.backend_names()`) or an object with the protocol `TrackingBackend`.
+        max_trajectories: Cap for a video; beyond it those with most space-time pixels stay.
+        short_side: Working resolution: frames with a longer short side are scaled down to it, aspect kept, by area
+            interpolation; they are never scaled up. The trajectories have this resolution.
+        key_frame_detector: Default: `KeyFrameDetector()`.
+        join_iou: Least IoU, in 0..1, for two regions on a boundary frame to be one trajectory (the paper's is 0.5).
+        backend_options: Keyword arguments of the named backend.
+
+    Raises:
+        TypeError, ValueError: A setting has the wrong type, lies outside its range, or is unknown to the backend.
+    """
+
+    def __init__(
+        self,
+        backend: str | TrackingBackend = "classic",
+        max_trajectories: int = 128,
+        short_side: int = 256,
+        key_frame_detector: KeyFrameDetector | None = None,
+        join_iou: float = 0.5,
+        **backend_options: Any,
+    ):
+        for name, value in (("max_trajectories", max_trajectories), ("short_side", short_side)):
+            if index(value) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        if not 0 <= join_iou <= 1:
+            raise ValueError(f"join_iou must lie in 0..1, got {join_iou}.")
+        if isinstance(backend, str):
+            self.backend = get_backend(backend, **backend_options)
+        elif backend_options:
+            raise ValueError(f"Options {sorted(backend_options)} need a backend's name; this one is an object already.")
+        elif isinstance(backend, TrackingBackend):
+            self.backend = backend
+        else:
+            raise TypeError(
+                f"backend must be a name or have `name`, `frame_interval` and `track`, got {type(backend).__name__}."
+            )
+        self.max_trajectories = max_trajectories
+        self.short_side = short_side
+        self.key_frame_detector = key_frame_detector if key_frame_detector is not None else KeyFrameDetector()
+        self.join_iou = join_iou
+        self._named_backend = {"backend": backend, **backend_options} if isinstance(backend, str) else None
+
+    @property
+    def frame_interval(self) -> float | None:
+        """Seconds that the backend wants between dense frames; None where sampled frames are enough."""
+        return self.backend.frame_interval
+
+    def __call__(
+        self,
+        frames: np.ndarray,
+        sample_indices: np.ndarray | Sequence[int] | None = None,
+        *,
+        frame_indices: np.ndarray | Sequence[int] | None = None,
+        timestamps: np.ndarray | Sequence[float] | None = None,
+        progress: Progress | None = None,
+    ) -> Trajectories:
+        """Generate the trajectories of one video (T sampled frames) or image (T = 1).
+
+        Args:
+            frames: (N, H, W, 3) uint8 RGB: the sampled frames, or a denser stack that contains them.
+            sample_indices: (T,) strictly increasing positions in `frames` of the sampled frames. Default: all.
+            frame_indices: (T,) positions of the sampled frames in their source, passed on to the result.
+            timestamps: (T,) seconds of the sampled frames, passed on to the result.
+            progress: Called as `progress(stage, done, total)`.
+
+        Returns:
+            The sampled frames' trajectories at working resolution.
+
+        Raises:
+            TypeError, ValueError: An argument breaks its rule above, or the backend returned no such labels as it must.
+        """
+        frames = checked_frames(frames)
+        samples = np.arange(len(frames)) if sample_indices is None else sample_indices
+        samples = checked_positions(samples, "sample_indices", len(frames))
+        frame_indices = checked_frame_indices(frame_indices, len(samples))
+        timestamps = checked_timestamps(frame_indices if timestamps is None else timestamps, len(samples))
+        report = progress if progress is not None else _ignore
+
+        frames = self._at_working_resolution(frames, report)
+        report("key frames", 0, 1)
+        key_frames = checked_key_frames(self.key_frame_detector(frames[samples]), len(samples))
+        report("key frames", 1, 1)
+        clips = split_into_clips(frames, samples, key_frames)
+        volumes = self.backend.track(clips, self.max_trajectories, report)
+        self._check_volumes(volumes, clips)
+        report("join", 0, 1)
+        labels = keep_largest(join_clips(clips, volumes, self.join_iou), self.max_trajectories)
+        trajectories = Trajectories.from_labels(
+            labels, frame_indices=frame_indices, timestamps=timestamps, key_frames=key_frames
+        )
+        report("join", 1, 1)
+        return trajectories
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-able data, for `from_dict`.
+
+        Raises:
+            ValueError: The backend or the key frame detector was given as an object that has no such form.
+        """
+        if self._named_backend is None:
+            raise ValueError(
+                f"The backend {self.backend.name!r} was given as an object and cannot be saved;"
+                " register it with `register_backend` and give its name."
+            )
+        if not isinstance(self.key_frame_detector, KeyFrameDetector):
+            raise ValueError(f"A {type(self.key_frame_detector).__name__} cannot be saved, only a KeyFrameDetector.")
+        return {
+            **self._named_backend,
+            "max_trajectories": self.max_trajectories,
+            "short_side": self.short_side,
+            "join_iou": self.join_iou,
+            "key_frame_detector": asdict(self.key_frame_detector),
+        }
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any]) -> "TrajectoryGenerator":
+        """Build the generator that `to_dict` described; what is missing has its default.
+
+        Raises:
+            TypeError, ValueError: As for the class.
+        """
+        detector = settings.get("key_frame_detector")
+        return cls(**{**settings, "key_frame_detector": None if detector is None else KeyFrameDetector(**detector)})
+
+    def __repr__(self) -> str:
+        return (
+            f"TrajectoryGenerator(backend={self.backend.name!r}, max_trajectories={self.max_trajectories},"
+            f" short_side={self.short_side}, join_iou={self.join_iou}, key_frame_detector={self.key_frame_detector})"
+        )
+
+    def _at_working_resolution(self, frames: np.ndarray, report: Progress) -> np.ndarray:
+        num_frames, height, width = frames.shape[:3]
+        scale = self.short_side / min(height, width)
+        if scale >= 1:
+            return frames
+        import cv2
+
+        size = (round(width * scale), round(height * scale))
+        scaled = np.empty((num_frames, size[1], size[0], 3), dtype=np.uint8)
+        for t, frame in enumerate(frames):
+            report("scale", t, num_frames)
+            scaled[t] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        report("scale", num_frames, num_frames)
+        return scaled
+
+    def _check_volumes(self, volumes: Sequence[np.ndarray], clips: Sequence[Clip]) -> None:
+        name = self.backend.name
+        if not isinstance(volumes, (list, tuple)) or len(volumes) != len(clips):
+            found = f"{len(volumes)} volumes" if isinstance(volumes, (list, tuple)) else type(volumes).__name__
+            raise ValueError(
+                f"Backend {name!r} must return one label volume per clip, {len(clips)} in all; got {found}."
+            )
+        for k, (volume, clip) in enumerate(zip(volumes, clips, strict=True)):
+            expected = (len(clip.sampled), *clip.frames.shape[1:3])
+            is_integer = isinstance(volume, np.ndarray) and np.issubdtype(volume.dtype, np.integer)
+            if not is_integer or volume.shape != expected:
+                found = f"{volume.dtype} {volume.shape}" if isinstance(volume, np.ndarray) else type(volume).__name__
+                raise ValueError(f"Backend {name!r} must return integers {expected} for clip {k}, got {found}.")
+
+
+def _ignore(stage: str, done: int, total: int) -> None:
+    """The progress callback of a caller who wants none."""
