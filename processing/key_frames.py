@@ -23,7 +23,7 @@ class KeyFrameDetector:
             The supplement's 27 is PySceneDetect's default.
         histogram_threshold: `HistogramDetector`, in PySceneDetect's meaning: it votes where the correlation of the luma
             histograms is 1 - threshold or less. The supplement's is 0.15, so 0.85.
-        rgb_threshold: `RGBDetector`: difference of mean intensity (0..255) above which it votes. The supplement's is 12.
+        rgb_threshold: `RGBDetector`: difference of mean intensity (0..255) above which it votes. Supplement: 12.
         min_votes: Votes that make a key frame, 1..3. The supplement's is 2.
         min_scene_len: Least number of sampled frames from one key frame to the next; a nearer one is dropped.
 
@@ -73,7 +73,7 @@ class KeyFrameDetector:
         return key_frames
 
     def votes(self, frames: np.ndarray) -> np.ndarray:
-        """Return (T, 3) bool: which of `DETECTORS` sees a cut right before each frame. Frames and errors: as a call's."""
+        """Return (T, 3) bool: which of `DETECTORS` sees a cut right before each frame. Errors: as a call's."""
         from scenedetect import FrameTimecode
         from scenedetect.detectors import ContentDetector, HistogramDetector
 
