@@ -152,7 +152,7 @@ def _compact(ids: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Check ids, bring them to `shape` and renumber them 1..M in order of their old numbers, 0 for none."""
     ids = np.asarray(ids)
     if ids.ndim != 3 or ids.dtype.kind not in "iu" or ids.size == 0:
-        raise ValueError(f"ids are {ids.dtype} of shape {ids.shape}; expected integers (T, H, W), none of them 0")
+        raise ValueError(f"ids are {ids.dtype} of shape {ids.shape}; expected integers (T, H, W) with no empty axis")
     if len(ids) != shape[0]:
         raise ValueError(f"ids have {len(ids)} frames, the truth has {shape[0]}; expected as many")
     if ids.shape != shape:

@@ -93,12 +93,12 @@ def draw_motion(rng: np.random.Generator, duration: float, aspect: float, sprite
     """Draw a random motion for a sprite of `sprite_size` heights in a shot of `duration` seconds and `aspect` = width
     / height.
 
-    `speed` is the usual highest speed in heights per second; one sprite in seven may go nearly twice as fast.
+    `speed` is the usual highest speed in heights per second; one sprite in four may go nearly twice as fast.
     """
     kind = MOTIONS[rng.integers(len(MOTIONS))]
     origin = (float(aspect * rng.uniform(-0.4, 0.4)), float(rng.uniform(-0.4, 0.4)))
-    pace = float(speed * (rng.uniform(0.08, 1.0) if rng.random() < 0.85 else rng.uniform(1.0, 1.75)))
-    spin = 0.0 if rng.random() < 0.3 else float(rng.normal(0, 0.34 if kind != "still" else 0.04))
+    pace = float(speed * (rng.uniform(0.08, 1.0) if rng.random() < 0.75 else rng.uniform(1.0, 1.75)))
+    spin = 0.0 if rng.random() < 0.3 else float(rng.normal(0, 0.5 if kind != "still" else 0.04))
     growth = float(rng.uniform(-0.14, 0.14)) if rng.random() < 0.6 else 0.0
     turn = {"angle": float(rng.uniform(0, 2 * np.pi)), "spin": spin, "growth": growth}
     phase = float(rng.uniform(0, 2 * np.pi))

@@ -168,6 +168,6 @@ def _draw_shot(
         sprite = draw_sprite(rng, max(4, round(size * height)), settings.max_parts)
         motion = draw_motion(rng, (stop - start) / fps, width / height, size, settings.speed)
         # Sprites that cross keep their place in the picture, so that they do enter and leave.
-        parallax = 0.0 if motion.kind == "crossing" else float(rng.choice([0.0, 1.0, 1.3]))
+        parallax = 0.0 if motion.kind == "crossing" else float(rng.choice([0.0, 0.5, 1.5]))
         actors.append(Actor(sprite, motion, parallax))
     return Shot(start, stop, background, photo, camera, tuple(actors))

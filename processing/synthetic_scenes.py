@@ -116,7 +116,7 @@ def demo_script(seconds: float = 10.0, height: int = 480, width: int = 854, fps:
     """Return the script of the demonstration clip: three shots of unequal length, so two cuts."""
     num_frames = round(seconds * fps)
     starts = [0, round(0.4 * num_frames), round(0.75 * num_frames)]
-    settings = SceneSettings(num_sprites=(4, 6), speed=0.3, noise=(1.0, 2.0), jpeg_quality=None, shutter_share=1.0)
+    settings = SceneSettings(num_sprites=(4, 6), speed=0.3, noise=(1.0, 2.0), jpeg_quality=None, shutter_share=0.0)
     return draw_script(_DEMO_SEED, num_frames, height, width, fps, starts, settings)
 
 

@@ -28,8 +28,9 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fra
     path.parent.mkdir(parents=True, exist_ok=True)
     rate = Fraction(fps).limit_denominator(100_000)
     shape: tuple[int, ...] | None = None
-    # One thread, so that the same frames give the same bytes on every machine.
-    with av.open(str(path), "w") as container:
+    # One thread and no creation time, so that the same frames give the same bytes; the index first, so that a browser
+    # can start before it has the whole file.
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "preset": "veryfast"})
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
