@@ -1,0 +1,81 @@
+"""Configuration of video-text contrastive models: any vision tower, any text encoder, one embedding space."""
+
+from typing import Any, ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .configuration_trajvit import TrajViTConfig
+
+# Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
+VISION_CONFIGS: dict[str, type[PreTrainedConfig]] = {"trajvit": TrajViTConfig}
+
+
+def _tower_config(
+    config: dict | PreTrainedConfig | None, default: str, own: dict[str, type[PreTrainedConfig]]
+) -> PreTrainedConfig:
+    if isinstance(config, PreTrainedConfig):
+        return config
+    options = dict(config or {})
+    model_type = options.pop("model_type", default)
+    return (own[model_type] if model_type in own else CONFIG_MAPPING[model_type])(**options)
+
+
+@strict
+class TrajViTContrastiveConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`TrajViTForContrastive`]: a vision tower, a text tower and their common embedding space.
+
+    Args:
+        vision_config (`dict` or `PreTrainedConfig`, *optional*): the vision tower, chosen by its `model_type`.
+            The default [`TrajViTConfig`] when absent.
+        text_config (`dict` or `PreTrainedConfig`, *optional*): any transformers text encoder, chosen by its
+            `model_type`. BERT-base when absent.
+        text_checkpoint (`str`, *optional*, defaults to `"google-bert/bert-base-uncased"`): Hub id or folder that
+            `from_pretrained_parts` starts the text tower from.
+        text_pooling (`str`, defaults to `"cls"`): `"cls"` takes the text encoder's first token, `"pooler"` its own
+            `pooler_output`, for encoders that summarise a text elsewhere (CLIP's last token).
+        projection_dim (`int`, defaults to 256): width of the embedding space.
+        temperature_init_value (`float`, defaults to 0.07): where the learned temperature starts.
+        temperature_min (`float`, defaults to 0.001): its lower bound.
+        temperature_max (`float`, defaults to 0.5): its upper bound.
+
+    Raises a validation error that names the field, its value and the legal range.
+    """
+
+    model_type = "trajvit_contrastive"
+    sub_configs: ClassVar[dict[str, type]] = {"vision_config": AutoConfig, "text_config": AutoConfig}
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    text_checkpoint: str | None = "google-bert/bert-base-uncased"
+    text_pooling: str = "cls"
+    projection_dim: int = 256
+    temperature_init_value: float = 0.07
+    temperature_min: float = 0.001
+    temperature_max: float = 0.5
+
+    @classmethod
+    def from_name(cls, name: str, **overrides: Any) -> "TrajViTContrastiveConfig":
+        """A contrastive model on a named vision tower (see `TrajViTConfig.from_name`), fields overridden by keyword."""
+        return cls(**{"vision_config": TrajViTConfig.from_name(name), **overrides})
+
+    def __post_init__(self, **kwargs):
+        self.vision_config = _tower_config(self.vision_config, "trajvit", VISION_CONFIGS)
+        self.text_config = _tower_config(self.text_config, "bert", {})
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self):
+        """Part of the validation that `@strict` runs after `__init__`: ranges."""
+        if self.projection_dim < 1:
+            raise ValueError(f"projection_dim={self.projection_dim} is out of range: expected at least 1.")
+        if not 0 < self.temperature_min <= self.temperature_init_value <= self.temperature_max:
+            raise ValueError(
+                f"temperature_init_value={self.temperature_init_value} is out of range: expected "
+                f"0 < temperature_min={self.temperature_min} <= it <= temperature_max={self.temperature_max}."
+            )
+        if self.text_pooling not in ("cls", "pooler"):
+            raise ValueError(f"text_pooling={self.text_pooling!r} is not a pooling: expected 'cls' or 'pooler'.")
+
+
+__all__ = ["TrajViTContrastiveConfig"]

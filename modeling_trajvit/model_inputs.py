@@ -1,0 +1,81 @@
+"""Checks of the model's inputs, which name the argument, the value and what was expected.
+
+Shape letters: B batch, T frames, M trajectories.
+"""
+
+import torch
+
+from .configuration_trajvit import TrajViTConfig
+
+INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def check_videos(pixel_values_videos: torch.Tensor | None, config: TrajViTConfig) -> None:
+    """Raises `ValueError` unless the frames are (B, T, channels, image_size, image_size) floating and finite."""
+    expected = f"(batch, frames, {config.num_channels}, {config.image_size}, {config.image_size})"
+    if pixel_values_videos is None:
+        raise ValueError(f"pixel_values_videos is missing: expected a floating tensor {expected}.")
+    shape = tuple(pixel_values_videos.shape)
+    frame_shape = (config.num_channels, config.image_size, config.image_size)
+    if len(shape) != 5 or shape[2:] != frame_shape or shape[1] < 1:
+        raise ValueError(f"pixel_values_videos has shape {shape}: expected {expected} with at least one frame.")
+    if not pixel_values_videos.is_floating_point():
+        raise ValueError(
+            f"pixel_values_videos has dtype {pixel_values_videos.dtype}: expected normalised floating values."
+        )
+    if torch.compiler.is_compiling() or pixel_values_videos.numel() == 0:
+        return
+    low, high = pixel_values_videos.detach().aminmax()
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        raise ValueError(f"pixel_values_videos ranges from {low.item()} to {high.item()}: expected finite values.")
+
+
+def check_trajectories(
+    trajectory_maps: torch.Tensor | None,
+    trajectory_attention_mask: torch.Tensor | None,
+    batch_size: int,
+    num_frames: int,
+    feature_size: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the maps as int64 (B, T, feature_size, feature_size) and the trajectory mask as bool (B, M).
+
+    Without a mask, M is the largest id of the batch and every trajectory with pixels counts; compilation and export
+    need the mask, because their shapes are fixed. Raises `ValueError` on wrong shapes and dtypes and on ids outside
+    0..M; compiled code raises `RuntimeError` for such ids, without naming them.
+    """
+    expected = (batch_size, num_frames, feature_size, feature_size)
+    if trajectory_maps is None:
+        raise ValueError(f"trajectory_maps is missing: expected an integer tensor {expected}.")
+    if tuple(trajectory_maps.shape) != expected:
+        raise ValueError(
+            f"trajectory_maps has shape {tuple(trajectory_maps.shape)}: expected {expected}, "
+            "one map of feature_size x feature_size for each frame of pixel_values_videos."
+        )
+    if trajectory_maps.dtype not in INTEGER_TYPES:
+        raise ValueError(
+            f"trajectory_maps has dtype {trajectory_maps.dtype}: expected integer ids, 0 for no trajectory."
+        )
+    labels = trajectory_maps.long()
+    compiling = torch.compiler.is_compiling()
+    if trajectory_attention_mask is None:
+        if compiling:
+            raise ValueError("trajectory_attention_mask is missing: compilation and export need it to fix the shapes.")
+        highest = int(labels.max()) if labels.numel() else 0
+        trajectory_attention_mask = labels.new_ones(batch_size, max(highest, 0))
+    elif trajectory_attention_mask.ndim != 2 or trajectory_attention_mask.shape[0] != batch_size:
+        raise ValueError(
+            f"trajectory_attention_mask has shape {tuple(trajectory_attention_mask.shape)}: "
+            f"expected ({batch_size}, number of trajectories)."
+        )
+    num_trajectories = trajectory_attention_mask.shape[1]
+    if compiling:
+        in_range = ((labels >= 0) & (labels <= num_trajectories)).all()
+        torch._assert_async(in_range, "trajectory_maps: expected ids from 0 to the width of trajectory_attention_mask")
+    elif labels.numel():
+        low, high = labels.aminmax()
+        if low < 0 or high > num_trajectories:
+            raise ValueError(
+                f"trajectory_maps holds ids from {int(low)} to {int(high)}: expected 0 (no trajectory) to "
+                f"{num_trajectories}, the width of trajectory_attention_mask."
+            )
+    return labels, trajectory_attention_mask.bool()

@@ -1,0 +1,231 @@
+"""TrajViT's vision tower: from frames and trajectory maps to one token per trajectory, then a ViT over the tokens.
+
+The rows of the supplement's Table 2, in order, are the parts of `TrajectoryTokenizer` and `TrajViTModel`:
+    Per-frame Feature Extractor   FrameFeatureExtractor    ResNet-18, four stages to width 64, summed on a 56 x 56 grid
+    Mask Pooling                  trajectory_pooling       one vector per present (trajectory, frame) pair
+    Sinusoidal Encoder            SinusoidalBoxEncoder     box coordinates (4) to width 64
+    Perceiver Resampler x 2       PerceiverResampler       appearance and position: over frames to one vector each
+    MLP x 2                       nn.Linear                64 to the transformer's width, summed
+    Main Transformer              VideoTransformerEncoder  ViT-Large over CLS and trajectory tokens
+
+Shape letters: B batch, T frames, M trajectories padded to the batch's most, P present (trajectory, frame) pairs,
+D width of the resamplers, (H, W) image, (h, w) feature grid.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import AutoBackbone, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, auto_docstring
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_trajvit import BACKBONE_STAGES, TrajViTConfig
+from .frame_features import FrameFeatureExtractor
+from .model_inputs import check_trajectories, check_videos
+from .perceiver_resampler import PerceiverResampler, ResamplerAttention, TrajectoryPairs
+from .position_encoding import SinusoidalBoxEncoder, frame_times
+from .trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
+from .video_transformer import VideoTransformerAttention, VideoTransformerEncoder, VideoTransformerLayer
+
+
+@dataclass
+class TrajViTModelOutput(BaseModelOutputWithPooling):
+    r"""
+    last_hidden_state (`torch.FloatTensor` of shape `(batch_size, 1 + num_trajectories, hidden_size)`):
+        The CLS token and the trajectory tokens after the final norm; zeros where `token_mask` is false.
+    pooler_output (`torch.FloatTensor` of shape `(batch_size, hidden_size)`):
+        The CLS token, or the mean of the trajectory tokens, as `config.pooling` says.
+    token_mask (`torch.BoolTensor` of shape `(batch_size, 1 + num_trajectories)`):
+        Which tokens are there: CLS, and the unmasked trajectories that own a pixel in some frame.
+    """
+
+    token_mask: torch.BoolTensor | None = None
+
+
+class TrajectoryTokenizer(nn.Module):
+    """One token per trajectory: what it looks like and where it moves (supplement, Table 2, rows 1 to 5)."""
+
+    def __init__(self, config: TrajViTConfig):
+        super().__init__()
+        self.config = config
+        width = config.resampler_hidden_size
+        resampler = (width, config.resampler_num_layers, config.resampler_num_attention_heads, config.layer_norm_eps)
+        self.frame_features = FrameFeatureExtractor(config)
+        self.box_encoder = SinusoidalBoxEncoder(width, config.feature_size)
+        self.appearance_resampler = PerceiverResampler(*resampler)
+        self.position_resampler = PerceiverResampler(*resampler)
+        self.appearance_mlp = nn.Linear(width, config.hidden_size)
+        self.position_mlp = nn.Linear(width, config.hidden_size)
+
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        trajectory_maps: torch.Tensor,
+        trajectory_attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T, 3, H, W) frames, (B, T, h, w) ids and (B, M) mask -> tokens (B, M, hidden_size), mask (B, M) bool.
+
+        A token is there when its mask is set and it owns a pixel in some frame; all others are zeros.
+        """
+        batch_size, num_frames = pixel_values_videos.shape[:2]
+        labels, trajectory_mask = check_trajectories(
+            trajectory_maps, trajectory_attention_mask, batch_size, num_frames, self.config.feature_size
+        )
+        num_trajectories = trajectory_mask.shape[1]
+        frames, labels = pixel_values_videos.flatten(0, 1), labels.flatten(0, 1)
+
+        areas = segment_areas(labels, num_trajectories)
+        present = (areas > 0) & trajectory_mask.repeat_interleave(num_frames, 0)
+        pairs = self.describe_pairs(present, num_frames)
+        boxes = segment_boxes(labels, num_trajectories)[pair_rows(present)]
+
+        appearance = self.pool_frames(frames, labels, areas, present)
+        position = self.box_encoder(boxes).to(appearance.dtype)
+        tokens = self.appearance_mlp(self.appearance_resampler(appearance, pairs))
+        tokens = tokens + self.position_mlp(self.position_resampler(position, pairs))
+
+        token_mask = present.view(batch_size, num_frames, num_trajectories).any(1)
+        tokens = tokens.view(batch_size, num_trajectories, self.config.hidden_size)
+        return tokens * token_mask.unsqueeze(-1), token_mask
+
+    @staticmethod
+    def describe_pairs(present: torch.Tensor, num_frames: int) -> TrajectoryPairs:
+        """`present` (B * T, M) bool -> the pairs that the resamplers run over, frame by frame."""
+        frame, trajectory = pair_rows(present)
+        video = torch.div(frame, num_frames, rounding_mode="floor")
+        return TrajectoryPairs(
+            segment=video * present.shape[1] + trajectory,
+            time=frame_times(num_frames, present.device)[frame % num_frames],
+            present=present[frame, trajectory],
+            num_segments=present.shape[0] // num_frames * present.shape[1],
+        )
+
+    def pool_frames(
+        self, frames: torch.Tensor, labels: torch.Tensor, areas: torch.Tensor, present: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean feature under the mask of every listed pair: (B * T, 3, H, W) frames -> (P, D).
+
+        Outside training, frames pass in chunks, so that memory does not grow with their number. In training they pass
+        together: their activations are kept anyway, and batch norm takes its statistics from all frames of the batch.
+        """
+        whole = self.training or torch.compiler.is_compiling()
+        chunk = len(frames) if whole else self.config.frames_per_chunk
+        features = []
+        for start in range(0, len(frames), chunk):
+            part = slice(start, start + chunk)
+            rows = pair_rows(present[part])
+            stages = self.frame_features(frames[part])
+            pooled = [trajectory_pooling(stage, labels[part], areas[part])[rows] for stage in stages]
+            features.append(self.frame_features.project(pooled))
+        return torch.cat(features)
+
+
+def pair_rows(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frame and trajectory of the listed pairs of `present` (N, M): the present ones, frame by frame.
+
+    Compiled code has fixed shapes, so it lists all N * M and leaves it to `TrajectoryPairs.present` to mask.
+    """
+    if torch.compiler.is_compiling():
+        present = torch.ones_like(present)
+        rows = torch.arange(present.numel(), device=present.device)
+        return torch.div(rows, present.shape[1], rounding_mode="floor"), rows % present.shape[1]
+    frame, trajectory = present.nonzero(as_tuple=True)
+    return frame, trajectory
+
+
+@auto_docstring
+class TrajViTPreTrainedModel(PreTrainedModel):
+    config: TrajViTConfig
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = ["TrajectoryTokenizer", "VideoTransformerLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+    # A contrastive checkpoint opened as its vision tower leaves the rest behind.
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^text_", r"^temperature$", r"^video_projection\."]
+    _can_record_outputs: ClassVar[dict[str, type]] = {
+        "hidden_states": VideoTransformerLayer,
+        "attentions": VideoTransformerAttention,
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, VideoTransformerEncoder):
+            init.normal_(module.cls_token, std=self.config.initializer_range)
+        elif isinstance(module, PerceiverResampler):
+            init.normal_(module.query, std=self.config.initializer_range)
+        elif isinstance(module, ResamplerAttention):
+            # At width 64 a standard deviation of 0.02 would shrink what passes two projections to a fortieth, and
+            # the tokens of all trajectories would start nearly equal.
+            for projection in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):
+                init.xavier_uniform_(projection.weight)
+
+
+@auto_docstring(
+    custom_intro="The video encoder with one token per panoptic sub-object trajectory, without a head on top."
+)
+class TrajViTModel(TrajViTPreTrainedModel):
+    def __init__(self, config: TrajViTConfig):
+        super().__init__(config)
+        self.tokenizer = TrajectoryTokenizer(config)
+        self.encoder = VideoTransformerEncoder(config)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained_parts(cls, config: TrajViTConfig, **hub_options: Any) -> "TrajViTModel":
+        """A new model whose backbone starts from `config.backbone_checkpoint`, a Hub id or a folder.
+
+        The checkpoint decides the backbone's architecture; `hub_options` (revision, token, ...) go to its
+        `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint.
+        """
+        if config.backbone_checkpoint is None:
+            raise ValueError("backbone_checkpoint=None: expected a Hub id or a folder, such as 'microsoft/resnet-18'.")
+        config = copy.deepcopy(config)
+        backbone = AutoBackbone.from_pretrained(
+            config.backbone_checkpoint, out_features=list(BACKBONE_STAGES), **hub_options
+        )
+        config.backbone_config = backbone.config
+        model = cls(config)
+        model.tokenizer.frame_features.backbone.load_state_dict(backbone.state_dict())
+        return model
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    @auto_docstring
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        trajectory_maps: torch.Tensor | None = None,
+        trajectory_attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TrajViTModelOutput:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            Frames, normalised with ImageNet's mean and standard deviation. An image is a video of one frame.
+        trajectory_maps (`torch.LongTensor` of shape `(batch_size, num_frames, feature_size, feature_size)`):
+            The trajectory that owns each cell, 1 to `num_trajectories`, 0 for none.
+        trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
+            1 for a trajectory, 0 for padding. Without it every trajectory with pixels counts.
+        """
+        check_videos(pixel_values_videos, self.config)
+        tokens, token_mask = self.tokenizer(
+            pixel_values_videos.to(self.dtype), trajectory_maps, trajectory_attention_mask
+        )
+        hidden_states, pooled, token_mask = self.encoder(tokens, token_mask, **kwargs)
+        return TrajViTModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, token_mask=token_mask)
+
+
+__all__ = ["TrajViTModel", "TrajViTModelOutput", "TrajViTPreTrainedModel"]

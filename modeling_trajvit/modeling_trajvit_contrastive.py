@@ -1,0 +1,222 @@
+"""Video-text contrastive model: a vision tower and a text tower meet in one normalised space."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
+from .contrastive_loss import bounded, info_nce
+from .modeling_trajvit import TrajViTModel
+
+# Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
+VISION_TOWERS: dict[str, type[PreTrainedModel]] = {"trajvit": TrajViTModel}
+
+
+@dataclass
+class TrajViTContrastiveOutput(ModelOutput):
+    r"""
+    loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `return_loss` is `True`):
+        Symmetric InfoNCE over the batch.
+    logits_per_video (`torch.FloatTensor` of shape `(num_videos, num_texts)`):
+        Cosine similarities divided by the temperature.
+    logits_per_text (`torch.FloatTensor` of shape `(num_texts, num_videos)`):
+        Their transpose.
+    text_embeds (`torch.FloatTensor` of shape `(num_texts, projection_dim)`):
+        Normalised text embeddings.
+    video_embeds (`torch.FloatTensor` of shape `(num_videos, projection_dim)`):
+        Normalised video embeddings.
+    text_model_output (`BaseModelOutputWithPooling`):
+        Output of `get_text_features`.
+    vision_model_output (`BaseModelOutputWithPooling`):
+        Output of `get_video_features`.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits_per_video: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    video_embeds: torch.FloatTensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
+
+
+def _build_vision_tower(config: PreTrainedConfig) -> PreTrainedModel:
+    tower = VISION_TOWERS.get(config.model_type)
+    return AutoModel.from_config(config) if tower is None else tower._from_config(config)
+
+
+@auto_docstring(
+    custom_intro="A vision tower and a text encoder, projected to one space and compared by a learned temperature."
+)
+class TrajViTForContrastive(PreTrainedModel):
+    config: TrajViTContrastiveConfig
+    base_model_prefix = "trajvit_contrastive"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: TrajViTContrastiveConfig):
+        super().__init__(config)
+        self.vision_model = _build_vision_tower(config.vision_config)
+        self.text_model = AutoModel.from_config(config.text_config)
+        if config.text_pooling == "cls" and getattr(self.text_model, "pooler", None) is not None:
+            # Weights that no loss reaches stall distributed training.
+            self.text_model.pooler = None
+        self.video_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim)
+        # One element, not a scalar: sharded training cannot split a 0-dim parameter.
+        self.temperature = nn.Parameter(torch.empty(1))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, TrajViTForContrastive):
+            init.constant_(module.temperature, self.config.temperature_init_value)
+
+    @classmethod
+    def from_pretrained_parts(cls, config: TrajViTContrastiveConfig, **hub_options: Any) -> "TrajViTForContrastive":
+        """A new model whose parts start from the checkpoints that the configuration names, Hub ids or folders.
+
+        `config.text_checkpoint` starts the text tower and decides its architecture; a vision tower with a
+        `backbone_checkpoint` starts its backbone. `hub_options` (revision is not among them, since each part has its
+        own) go to each `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint.
+        """
+        vision_parts = getattr(config.vision_config, "backbone_checkpoint", None) is not None
+        if config.text_checkpoint is None and not vision_parts:
+            raise ValueError(
+                "text_checkpoint=None and vision_config.backbone_checkpoint=None: expected a Hub id or a folder."
+            )
+        config = copy.deepcopy(config)
+        vision_model = text_model = None
+        if vision_parts:
+            vision_model = VISION_TOWERS[config.vision_config.model_type].from_pretrained_parts(
+                config.vision_config, **hub_options
+            )
+            config.vision_config = vision_model.config
+        if config.text_checkpoint is not None:
+            text_model = AutoModel.from_pretrained(config.text_checkpoint, **hub_options)
+            config.text_config = text_model.config
+        model = cls(config)
+        if vision_model is not None:
+            model.vision_model.load_state_dict(vision_model.state_dict())
+        if text_model is not None:
+            # The checkpoint may hold the pooler that `text_pooling="cls"` leaves out.
+            model.text_model.load_state_dict(text_model.state_dict(), strict=False)
+        return model
+
+    @can_return_tuple
+    @auto_docstring
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        trajectory_maps: torch.Tensor | None = None,
+        trajectory_attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            Normalised frames.
+        trajectory_maps (`torch.LongTensor` of shape `(batch_size, num_frames, height, width)`, *optional*):
+            The trajectory that owns each cell, 0 for none; unused by towers that need no trajectories.
+        trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
+            1 for a trajectory, 0 for padding.
+
+        Returns the vision tower's output with `pooler_output` projected to the common space, not normalised.
+        """
+        outputs = self.vision_model(
+            pixel_values_videos=pixel_values_videos,
+            trajectory_maps=trajectory_maps,
+            trajectory_attention_mask=trajectory_attention_mask,
+            return_dict=True,
+            **kwargs,
+        )
+        outputs.pooler_output = self.video_projection(outputs.pooler_output)
+        return outputs
+
+    @can_return_tuple
+    @auto_docstring
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Returns the text encoder's output with `pooler_output` projected to the common space, not normalised.
+        """
+        if token_type_ids is not None:
+            kwargs["token_type_ids"] = token_type_ids
+        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        pooled = outputs.pooler_output if self.config.text_pooling == "pooler" else outputs.last_hidden_state[:, 0]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=self.text_projection(pooled),
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        trajectory_maps: torch.Tensor | None = None,
+        trajectory_attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> TrajViTContrastiveOutput:
+        r"""
+        pixel_values_videos (`torch.FloatTensor` of shape `(batch_size, num_frames, num_channels, height, width)`):
+            Normalised frames.
+        trajectory_maps (`torch.LongTensor` of shape `(batch_size, num_frames, height, width)`, *optional*):
+            The trajectory that owns each cell, 0 for none.
+        trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
+            1 for a trajectory, 0 for padding.
+        return_loss (`bool`, *optional*):
+            Whether to return the loss, which takes the i-th video and the i-th text to match. It is the loss of the
+            batch at hand and needs no process group; a loss over several processes starts from the embeddings.
+        """
+        if input_ids is None:
+            raise ValueError("input_ids is missing: use get_video_features for videos alone.")
+        vision = self.get_video_features(
+            pixel_values_videos, trajectory_maps, trajectory_attention_mask, return_dict=True, **kwargs
+        )
+        text = self.get_text_features(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
+        # Similarities are divided by a small temperature: half precision would round the logits too coarsely.
+        video_embeds = nn.functional.normalize(vision.pooler_output.float(), dim=-1)
+        text_embeds = nn.functional.normalize(text.pooler_output.float(), dim=-1)
+        temperature = bounded(self.temperature.float(), self.config.temperature_min, self.config.temperature_max)
+        logits_per_video = video_embeds @ text_embeds.T / temperature
+        return TrajViTContrastiveOutput(
+            loss=info_nce(logits_per_video) if return_loss else None,
+            logits_per_video=logits_per_video,
+            logits_per_text=logits_per_video.T,
+            text_embeds=text_embeds,
+            video_embeds=video_embeds,
+            text_model_output=text,
+            vision_model_output=vision,
+        )
+
+
+__all__ = ["TrajViTContrastiveOutput", "TrajViTForContrastive"]
