@@ -1,0 +1,165 @@
+"""From any source of a video to RGB frames: the sampled ones, and denser ones between them for trackers."""
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .frame_arrays import FrameSequence, is_frame_array, is_pil_image
+from .frame_size import fit_short_side, scale_frame
+from .image_file import ImageFile, open_image
+from .sampling import MAX_FRAMES_BETWEEN, dense_indices, uniform_sample_indices
+from .video_frames import VideoDecodingError, VideoFrames, frame_rate
+
+DEFAULT_ARRAY_FPS = 24.0
+"""Frames per second of frames that come without times, as in transformers' video metadata."""
+
+
+def decode_video(
+    source: Any,
+    num_frames: int | None = 16,
+    frame_interval: float | None = None,
+    short_side: int | None = None,
+    *,
+    max_between: int = MAX_FRAMES_BETWEEN,
+    fps: float | None = None,
+    data_format: str | None = None,
+) -> VideoFrames:
+    """Sample a video uniformly, and take denser frames between the samples.
+
+    Args:
+        source: A path or URL of a video or image file; its bytes; a binary file object (read from its start; one that
+            cannot seek is read into memory first); an array or tensor (T, H, W, C), (T, C, H, W) or grey (T, H, W); a
+            list of arrays, tensors, PIL images or paths of images, which are its frames; one image as array, tensor or
+            PIL image, which is a video of one frame. Array values are integers in 0..255 or floats in 0..1.
+        num_frames: T, the frames to sample: those in the middle of T equal segments of all frames, by number even where
+            the frame rate varies. A shorter video gives all its frames, so T may be smaller; None always does.
+        frame_interval: Seconds between the frames of the dense stack; None for the sampled frames alone.
+        short_side: Pixels; larger frames are scaled down so that their shorter side has so many (area average, aspect
+            kept). None keeps the size.
+        max_between: Frames of the dense stack between two sampled ones at most; it bounds memory for long videos.
+        fps: Frames per second of arrays and lists, 24 unless given; files have their own.
+        data_format: "channels_first" or "channels_last" for arrays; unless given, the shape decides
+            (see `frame_arrays`).
+
+    Returns:
+        `VideoFrames`. Rotation metadata is applied; transparency is laid over white.
+
+    Raises:
+        VideoDecodingError: If the source is missing, is no video or image, has no frame that can be decoded, or is an
+            array of another shape or range; the message names it. Where only some frames are lost, the others are
+            sampled and a `VideoDecodingWarning` says how many are missing.
+        ValueError: If an argument is out of its range.
+    """
+    if fps is not None and not fps > 0:
+        raise ValueError(f"fps must be more than 0, got {fps}")
+    name = source_name(source)
+    if isinstance(source, (list, tuple)):
+        frames: Sequence[np.ndarray] = FrameSequence([_frame_of_list(item, name) for item in source], name, data_format)
+    elif is_frame_array(source) or is_pil_image(source):
+        frames = FrameSequence(source, name, data_format)
+    else:
+        opener = _opener(source, name)
+        image = None if _is_url(source) else open_image(opener(), name)
+        if image is None:
+            from .video_file import VideoFile
+
+            return VideoFile(opener, name).read(num_frames, frame_interval, short_side, max_between)
+        with image:
+            animation = ImageFile(image, name)
+            return _take(animation, animation.timestamps, num_frames, frame_interval, short_side, max_between)
+    timestamps = np.arange(len(frames)) / (fps or DEFAULT_ARRAY_FPS)
+    return _take(frames, timestamps, num_frames, frame_interval, short_side, max_between)
+
+
+def source_name(source: Any) -> str:
+    """How messages call a source: its path or URL, or what kind of object it is."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source) if source else "the empty path"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return f"the video of {len(source)} bytes"
+    if isinstance(source, (list, tuple)):
+        return f"the list of {len(source)} frames"
+    if hasattr(source, "shape"):
+        return f"the {type(source).__name__} of shape {tuple(source.shape)}"
+    if hasattr(source, "read"):
+        return f"the file object {getattr(source, 'name', type(source).__name__)}"
+    return f"the {type(source).__name__}"
+
+
+def _take(
+    frames: Sequence[np.ndarray],
+    timestamps: np.ndarray,
+    num_frames: int | None,
+    frame_interval: float | None,
+    short_side: int | None,
+    max_between: int,
+) -> VideoFrames:
+    """Pick from frames that can be had in any order."""
+    sampled = uniform_sample_indices(len(frames), num_frames)
+    positions = dense_indices(timestamps, sampled, frame_interval, max_between)
+    first = frames[0]
+    height, width = fit_short_side(first.shape[0], first.shape[1], short_side)
+    stack = np.empty((len(positions), height, width, 3), dtype=np.uint8)
+    for slot, position in enumerate(positions.tolist()):
+        stack[slot] = scale_frame(frames[position], height, width)
+    return VideoFrames(
+        frames=stack,
+        sample_indices=np.searchsorted(positions, sampled),
+        frame_indices=sampled,
+        timestamps=timestamps[sampled],
+        fps=frame_rate(timestamps, default=DEFAULT_ARRAY_FPS),
+    )
+
+
+def _frame_of_list(item: Any, name: str) -> Any:
+    """A frame given as the path of an image is read; others pass."""
+    if not isinstance(item, (str, os.PathLike)):
+        return item
+    image = open_image(_opener(item, source_name(item))(), source_name(item))
+    if image is None:
+        raise VideoDecodingError(f"{source_name(item)}, in {name}, is not an image; expected the frames of one video")
+    with image:
+        return ImageFile(image, source_name(item))[0]
+
+
+def _is_url(source: Any) -> bool:
+    return isinstance(source, str) and "://" in source
+
+
+def _opener(source: Any, name: str) -> Any:
+    """A function that gives what FFmpeg and Pillow open, anew at each call."""
+    if _is_url(source):
+        return lambda: source
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "does not exist"
+            raise VideoDecodingError(f"{name} {found}; expected a video or image file")
+        return lambda: str(path)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return lambda: BytesIO(source)
+    if hasattr(source, "read"):
+        return _file_opener(source, name)
+    raise VideoDecodingError(
+        f"{name} is no video; expected a path, URL, bytes, file object, array, tensor, PIL image, or a list of frames"
+    )
+
+
+def _file_opener(file: BinaryIO, name: str) -> Any:
+    if not (hasattr(file, "seekable") and file.seekable()):
+        data = file.read()
+        if not isinstance(data, bytes):
+            raise VideoDecodingError(f"{name} is opened as text; expected it opened as binary")
+        return lambda: BytesIO(data)
+    if isinstance(file.read(0), str):
+        raise VideoDecodingError(f"{name} is opened as text; expected it opened as binary")
+
+    def rewound() -> BinaryIO:
+        file.seek(0)
+        return file
+
+    return rewound

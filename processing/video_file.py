@@ -1,0 +1,265 @@
+"""Video files and streams, read by PyAV (FFmpeg): only the wanted frames are converted and kept.
+
+The packets of a file say when its frames are shown, without any decoding; so the wanted frames are known before the
+first is decoded, memory holds these alone, at their final size, and stretches between them that contain whole groups
+of pictures are skipped by seeking. Where packets do not tell (elementary streams, some AVI files), or where a wanted
+frame turns out to be damaged, everything is decoded once to see which frames there are.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+
+from .frame_conversion import FrameConverter
+from .sampling import dense_indices, uniform_sample_indices
+from .video_frames import VideoDecodingError, VideoFrames, frame_rate, warn_of_damage
+
+MIN_FRAMES_SKIPPED = 16
+"""A seek throws the decoder's state away; fewer frames than this are decoded faster than skipped."""
+
+DEFAULT_RATE = 25.0
+"""Frames per second of a stream that tells neither times nor a rate, as FFmpeg takes them."""
+
+# FFmpeg's demuxers for text art take any text file for a video.
+_TEXT_ART_CODECS = frozenset({"ansi", "bintext", "xbin", "idf"})
+
+
+class _FrameMissing(Exception):
+    """A frame that the packets promise does not come out of the decoder."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When the frames of a stream are shown.
+
+    Attributes:
+        pts: (N,) int64 presentation times in units of the stream's time base, strictly increasing.
+        seconds: (N,) float64 of the same on a player's clock, which starts when the file's first stream does.
+        keys: (K, 2) int64, a row for each frame at which decoding can start: its position among the N, and its
+            decoding time in units of the time base, by which containers seek.
+    """
+
+    pts: np.ndarray
+    seconds: np.ndarray
+    keys: np.ndarray
+
+
+class VideoFile:
+    """A video file, URL or file object.
+
+    Args:
+        opener: Gives what PyAV opens: a path, a URL, or a file object at its start. Called once for each reading.
+        name: What error messages and warnings call it.
+
+    Raises:
+        VideoDecodingError: If it cannot be opened, or holds no frame of video.
+    """
+
+    def __init__(self, opener: Callable[[], str | BinaryIO], name: str):
+        self._opener = opener
+        self._name = name
+        shown: list[Any] = []
+        num_hidden = 0
+        with self._open() as (container, stream):
+            # A file that breaks off gives the packets before that.
+            with suppress(av.error.FFmpegError):
+                for packet in container.demux(stream):
+                    if packet.is_discard:
+                        num_hidden += 1
+                    elif packet.size > 0:
+                        shown.append((packet.pts, packet.dts, packet.is_keyframe))
+            if not shown:
+                raise VideoDecodingError(f"{name} has a video stream ({stream.codec_context.name}) without any frame")
+            self._rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
+            self._time_base = float(stream.time_base)
+            self._start = None if container.start_time is None else container.start_time / av.time_base
+            self._num_expected = max(stream.frames - num_hidden, len(shown))
+        self._timeline = self._timeline_of(shown)
+
+    def read(
+        self, num_frames: int | None, frame_interval: float | None, short_side: int | None, max_between: int
+    ) -> VideoFrames:
+        """Decode the sampled frames and the denser ones between them; the arguments are `decode_video`'s.
+
+        Raises:
+            VideoDecodingError: If no frame can be decoded.
+        """
+
+        def plan(timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
+            sampled = uniform_sample_indices(len(timeline.pts), num_frames)
+            return dense_indices(timeline.seconds, sampled, frame_interval, max_between), sampled
+
+        timeline = self._timeline
+        if timeline is not None:
+            positions, sampled = plan(timeline)
+            try:
+                frames = self._convert(self._frames_at(timeline, positions), len(positions), short_side)
+            except _FrameMissing:
+                pass
+            else:
+                self._warn_if_fewer(len(timeline.pts))
+                return _assemble(frames, positions, sampled, sampled, timeline, self._rate)
+
+        decodable = self._decodable()
+        self._warn_if_fewer(len(decodable.pts))
+        positions, sampled = plan(decodable)
+        frames = self._convert(self._frames_numbered(positions), len(positions), short_side)
+        return _assemble(frames, positions, sampled, self._numbers(decodable, sampled), decodable, self._rate)
+
+    @contextmanager
+    def _open(self, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
+        """The container and its first video stream that is neither a cover picture nor text."""
+        try:
+            container = av.open(self._opener(), metadata_errors="replace")
+        except (av.error.FFmpegError, OSError) as error:
+            raise VideoDecodingError(
+                f"{self._name} cannot be opened ({error.strerror or error}); expected a video or an image that FFmpeg "
+                "or Pillow can read"
+            ) from error
+        with container:
+            stream = _video_stream(container, self._name)
+            stream.thread_type = threads
+            yield container, stream
+
+    def _timeline_of(self, packets: list[Any]) -> Timeline | None:
+        """The timeline that (pts, dts, is key) of all packets tell, or None when they do not."""
+        times = [pts for pts, _, _ in packets if pts is not None]
+        pts = np.array(sorted(times), dtype=np.int64)
+        if len(pts) < len(packets) or (np.diff(pts) == 0).any():
+            return None
+        keys = [(pts.searchsorted(time), time if dts is None else dts) for time, dts, is_key in packets if is_key]
+        return Timeline(pts, self._seconds(pts), np.array(sorted(keys), dtype=np.int64).reshape(-1, 2))
+
+    def _seconds(self, pts: np.ndarray) -> np.ndarray:
+        seconds = pts * self._time_base
+        return seconds - (seconds[0] if self._start is None else self._start)
+
+    def _frames_at(self, timeline: Timeline, positions: np.ndarray) -> Iterator[Any]:
+        """The frames at these positions of the timeline, seeking to them where that skips enough."""
+        with self._open() as (container, stream):
+            decoded = _decoded(container, stream)
+            next_position = 0
+            for position in positions:
+                key = np.searchsorted(timeline.keys[:, 0], position, side="right") - 1
+                if key >= 0 and timeline.keys[key, 0] - next_position >= MIN_FRAMES_SKIPPED:
+                    try:
+                        container.seek(int(timeline.keys[key, 1]), stream=stream)
+                    except av.error.FFmpegError as error:
+                        raise _FrameMissing from error
+                    decoded = _decoded(container, stream)
+                wanted = timeline.pts[position]
+                frame = next((frame for frame in decoded if frame.pts is not None and frame.pts >= wanted), None)
+                if frame is None or frame.pts != wanted:
+                    raise _FrameMissing
+                yield frame
+                next_position = position + 1
+
+    def _decodable(self) -> Timeline:
+        """The frames that do come out of the decoder, found by decoding all."""
+        # Frame threads may lose other frames of a damaged file in each run.
+        with self._open(threads="NONE") as (container, stream):
+            times = [frame.pts for frame in _decoded(container, stream)]
+        if not times:
+            raise VideoDecodingError(f"{self._name} is damaged: none of its {self._num_expected} frames can be decoded")
+        no_keys = np.empty((0, 2), dtype=np.int64)
+        if None in times or any(b <= a for a, b in pairwise(times)):
+            order = np.arange(len(times), dtype=np.int64)
+            return Timeline(order, order / self._rate, no_keys)
+        pts = np.array(times, dtype=np.int64)
+        return Timeline(pts, self._seconds(pts), no_keys)
+
+    def _frames_numbered(self, positions: np.ndarray) -> Iterator[Any]:
+        """The frames at these positions among those that `_decodable` found."""
+        wanted = iter(positions.tolist())
+        next_wanted = next(wanted, None)
+        with self._open(threads="NONE") as (container, stream):
+            for position, frame in enumerate(_decoded(container, stream)):
+                if position == next_wanted:
+                    yield frame
+                    next_wanted = next(wanted, None)
+                if next_wanted is None:
+                    return
+
+    def _numbers(self, decodable: Timeline, sampled: np.ndarray) -> np.ndarray:
+        """The sampled frames' numbers in the file, in which lost frames count where it is known when they were."""
+        if self._timeline is None or not np.isin(decodable.pts, self._timeline.pts).all():
+            return sampled
+        return np.searchsorted(self._timeline.pts, decodable.pts[sampled])
+
+    def _convert(self, frames: Iterator[Any], count: int, short_side: int | None) -> np.ndarray:
+        """Convert frames to one (count, H, W, 3) uint8 array as they come, so that each is in memory once."""
+        convert = FrameConverter(short_side)
+        stack = None
+        num_converted = 0
+        try:
+            for frame in frames:
+                image = convert(frame)
+                if stack is None:
+                    stack = np.empty((count, *image.shape), dtype=np.uint8)
+                stack[num_converted] = image
+                num_converted += 1
+        except av.error.FFmpegError as error:
+            raise VideoDecodingError(
+                f"{self._name} has frames of pixel format {frame.format.name}, which cannot be converted to RGB"
+            ) from error
+        if stack is None or num_converted < count:
+            raise VideoDecodingError(f"{self._name} gave other frames when it was read again; was it still written to?")
+        return stack
+
+    def _warn_if_fewer(self, num_available: int) -> None:
+        if num_available < self._num_expected:
+            warn_of_damage(self._name, self._num_expected - num_available, self._num_expected)
+
+
+def _video_stream(container: Any, name: str) -> Any:
+    streams = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & av.stream.Disposition.attached_pic
+        and (stream.codec_context is None or stream.codec_context.name not in _TEXT_ART_CODECS)
+    ]
+    if not streams:
+        others = sorted({stream.type for stream in container.streams if stream.type != "video"})
+        raise VideoDecodingError(
+            f"{name} has no video stream ({f'only {others}' if others else 'nothing else either'}); expected one"
+        )
+    if streams[0].codec_context is None:
+        raise VideoDecodingError(f"{name} holds video of a codec that this build of FFmpeg cannot decode")
+    return streams[0]
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames in order of presentation from where the container stands; damaged ones are left out."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, av.error.FFmpegError):
+            return
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        yield from (frame for frame in frames if not frame.is_corrupt)
+
+
+def _assemble(
+    frames: np.ndarray,
+    positions: np.ndarray,
+    sampled: np.ndarray,
+    numbers: np.ndarray,
+    timeline: Timeline,
+    rate: float,
+) -> VideoFrames:
+    return VideoFrames(
+        frames=frames,
+        sample_indices=np.searchsorted(positions, sampled),
+        frame_indices=numbers.astype(np.int64),
+        timestamps=timeline.seconds[sampled],
+        fps=frame_rate(timeline.seconds, default=rate),
+    )
