@@ -1,7 +1,7 @@
 """How sprites and the camera of a synthetic scene move. Lengths are in frame heights, times in seconds from the
 shot's middle."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -90,8 +90,7 @@ def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
 
 
 def draw_motion(rng: np.random.Generator, duration: float, aspect: float, sprite_size: float, speed: float) -> Motion:
-    """Draw a random motion for a sprite of `sprite_size` heights in a shot of `duration` seconds and `aspect` = width
-    / height.
+    """Draw a random motion for a sprite of `sprite_size` heights; `duration` in seconds, `aspect` = width / height.
 
     `speed` is the usual highest speed in heights per second; one sprite in four may go nearly twice as fast.
     """
@@ -100,25 +99,24 @@ def draw_motion(rng: np.random.Generator, duration: float, aspect: float, sprite
     pace = float(speed * (rng.uniform(0.08, 1.0) if rng.random() < 0.75 else rng.uniform(1.0, 1.75)))
     spin = 0.0 if rng.random() < 0.3 else float(rng.normal(0, 0.5 if kind != "still" else 0.04))
     growth = float(rng.uniform(-0.14, 0.14)) if rng.random() < 0.6 else 0.0
-    turn = {"angle": float(rng.uniform(0, 2 * np.pi)), "spin": spin, "growth": growth}
-    phase = float(rng.uniform(0, 2 * np.pi))
+    angle, phase = (float(radians) for radians in rng.uniform(0, 2 * np.pi, 2))
+    base = Motion(kind, origin, phase=phase, angle=angle, spin=spin, growth=growth)
     if kind == "crossing":
         side = 1 if rng.random() < 0.5 else -1
         # From outside one edge to outside the other in about the shot's length, entering within its first half.
         pace = (aspect + sprite_size) / duration * float(rng.uniform(0.7, 1.5))
         entry = float(rng.uniform(-0.5, 0.0)) * duration
-        start = -side * (aspect / 2 + 0.6 * sprite_size) - side * pace * entry
-        bob = {"radii": (0.0, 0.04), "angular_speed": 2.4, "phase": phase}
-        return Motion(kind, (start, origin[1]), velocity=(side * pace, 0.0), **bob, **turn)
+        start = -side * (aspect / 2 + 0.6 * sprite_size + pace * entry)
+        return replace(
+            base, origin=(start, origin[1]), velocity=(side * pace, 0.0), radii=(0.0, 0.04), angular_speed=2.4
+        )
     if kind == "linear":
-        velocity = (0.6 * pace * float(np.cos(phase)), 0.6 * pace * float(np.sin(phase)))
-        return Motion(kind, origin, velocity=velocity, **turn)
+        return replace(base, velocity=(0.6 * pace * float(np.cos(phase)), 0.6 * pace * float(np.sin(phase))))
     if kind == "elliptic":
         angular_speed = float(rng.uniform(1.2, 3.8))
         radius = min(pace / angular_speed, 0.35 * aspect)
-        radii = (radius, radius * float(rng.uniform(0.2, 1.0)))
-        return Motion(kind, origin, radii=radii, angular_speed=angular_speed, phase=phase, **turn)
-    return Motion(kind, origin, radii=(0.012, 0.012), angular_speed=2.6, phase=phase, **turn)
+        return replace(base, radii=(radius, radius * float(rng.uniform(0.2, 1.0))), angular_speed=angular_speed)
+    return replace(base, radii=(0.012, 0.012), angular_speed=2.6)
 
 
 def draw_camera(rng: np.random.Generator, still_share: float = 0.25) -> Camera:

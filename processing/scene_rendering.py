@@ -57,8 +57,7 @@ def _smear_kernel(path: np.ndarray) -> np.ndarray | None:
         return None
     radius = int(np.ceil(length / 2))
     kernel = np.zeros((2 * radius + 1, 2 * radius + 1), np.float32)
-    # Eight times oversampled points of the path, spread bilinearly, so that the kernel changes smoothly with the
-    # motion.
+    # Oversampled points of the path, spread bilinearly, so that the kernel changes smoothly with the motion.
     for step in np.linspace(-0.5, 0.5, 8 * radius + 1):
         x, y = radius + step * path
         left, top = int(x), int(y)
@@ -86,10 +85,9 @@ def _paint(
     color = cv2.warpAffine(rgba[..., :3], local, box, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(rgba[..., 3], local, box)
     mask[top:bottom, left:right][alpha > 127] = label
-    weight = alpha.astype(np.float32) / 255
+    weight: np.ndarray = alpha.astype(np.float32) / 255
     if kernel is not None:
-        color = cv2.filter2D(color, -1, kernel)
-        weight = cv2.filter2D(weight, -1, kernel)
+        color, weight = cv2.filter2D(color, -1, kernel), cv2.filter2D(weight, -1, kernel)
     frame[top:bottom, left:right] = cv2.blendLinear(
         color, np.ascontiguousarray(frame[top:bottom, left:right]), weight, 1 - weight
     )
@@ -118,7 +116,14 @@ class _Capture:
             pattern = self.noise[top : top + frame.shape[0], left : left + frame.shape[1]]
             frame = cv2.add(frame, np.ascontiguousarray(pattern), dtype=cv2.CV_8U)
         if sensor.jpeg_quality is not None:
-            # Channel order does not matter to quality here, but JPEG weighs blue least: hand it over in OpenCV's order.
-            data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, sensor.jpeg_quality])[1]
-            frame = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+            frame = _compress(frame, sensor.jpeg_quality)
         return frame
+
+
+def _compress(frame: np.ndarray, quality: int) -> np.ndarray:
+    """Return an RGB frame after JPEG compression."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise RuntimeError(f"OpenCV could not decode its own JPEG of quality {quality}")
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

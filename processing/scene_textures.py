@@ -73,7 +73,7 @@ def load_photo(name: str) -> np.ndarray:
     path = Path(skimage.__file__).parent / "data" / name
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
-        raise FileNotFoundError(f"scikit-image {skimage.__version__} does not carry {path}; reinstall scikit-image")
+        raise FileNotFoundError(f"{path} is missing from the installed scikit-image; reinstall it")
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     scale = _LONGEST_SIDE / max(image.shape[:2])
     if scale < 1:

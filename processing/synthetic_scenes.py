@@ -120,7 +120,7 @@ def demo_script(seconds: float = 10.0, height: int = 480, width: int = 854, fps:
     return draw_script(_DEMO_SEED, num_frames, height, width, fps, starts, settings)
 
 
-def write_demo_video(path: str | Path, seconds: float = 10.0, height: int = 480, width: int = 854) -> Path:
+def write_demo_clip(path: str | Path, seconds: float = 10.0, height: int = 480, width: int = 854) -> Path:
     """Write the demonstration clip, 24 frames a second, to an MP4 at `path` and return the path."""
     from .video_writing import write_video
 

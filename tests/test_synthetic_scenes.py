@@ -14,7 +14,7 @@ from trajvit.processing.scene_rendering import _smear_kernel
 from trajvit.processing.scene_script import Actor, SceneScript, SceneSettings, Sensor, Shot
 from trajvit.processing.scene_sprites import SHAPES, Sprite, draw_sprite
 from trajvit.processing.scene_textures import PHOTOS, Texture, color_name, load_photo
-from trajvit.processing.synthetic_scenes import make_scene, render_scene, write_demo_video
+from trajvit.processing.synthetic_scenes import make_scene, render_scene, write_demo_clip
 
 HEIGHT, WIDTH, FPS = 96, 144, 24.0
 CLEAN = SceneSettings(noise=(0, 0), blur=0, flicker=0, jpeg_quality=None, shutter_share=0)
@@ -269,8 +269,8 @@ def test_a_single_frame_and_no_sprite_are_legal():
     assert scene.objects == ()
 
 
-def test_demo_video_is_the_same_every_time_and_has_cuts(tmp_path):
-    paths = [write_demo_video(tmp_path / name, seconds=2.0, height=121, width=215) for name in ("a.mp4", "b.mp4")]
+def test_demo_clip_is_the_same_every_time_and_has_cuts(tmp_path):
+    paths = [write_demo_clip(tmp_path / name, seconds=2.0, height=121, width=215) for name in ("a.mp4", "b.mp4")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     with av.open(str(paths[0])) as container:
         stream = container.streams.video[0]
