@@ -10,24 +10,25 @@ from .configuration_trajvit import TrajViTConfig
 INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def check_videos(pixel_values_videos: torch.Tensor | None, config: TrajViTConfig) -> None:
-    """Raises `ValueError` unless the frames are (B, T, channels, image_size, image_size) floating and finite."""
+def check_videos(pixel_values_videos: torch.Tensor | None, config: TrajViTConfig) -> torch.Tensor:
+    """Returns the frames; raises `ValueError` unless they are finite, floating (B, T, channels, size, size)."""
     expected = f"(batch, frames, {config.num_channels}, {config.image_size}, {config.image_size})"
     if pixel_values_videos is None:
         raise ValueError(f"pixel_values_videos is missing: expected a floating tensor {expected}.")
     shape = tuple(pixel_values_videos.shape)
     frame_shape = (config.num_channels, config.image_size, config.image_size)
-    if len(shape) != 5 or shape[2:] != frame_shape or shape[1] < 1:
-        raise ValueError(f"pixel_values_videos has shape {shape}: expected {expected} with at least one frame.")
+    if len(shape) != 5 or shape[2:] != frame_shape or 0 in shape:
+        raise ValueError(f"pixel_values_videos has shape {shape}: expected {expected} without an empty dimension.")
     if not pixel_values_videos.is_floating_point():
         raise ValueError(
             f"pixel_values_videos has dtype {pixel_values_videos.dtype}: expected normalised floating values."
         )
-    if torch.compiler.is_compiling() or pixel_values_videos.numel() == 0:
-        return
+    if torch.compiler.is_compiling():
+        return pixel_values_videos
     low, high = pixel_values_videos.detach().aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ValueError(f"pixel_values_videos ranges from {low.item()} to {high.item()}: expected finite values.")
+    return pixel_values_videos
 
 
 def check_trajectories(

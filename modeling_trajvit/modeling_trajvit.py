@@ -14,7 +14,7 @@ D width of the resamplers, (H, W) image, (h, w) feature grid.
 
 import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ class TrajViTModelOutput(BaseModelOutputWithPooling):
         Which tokens are there: CLS, and the unmasked trajectories that own a pixel in some frame.
     """
 
-    token_mask: torch.BoolTensor | None = None
+    token_mask: torch.Tensor | None = None
 
 
 class TrajectoryTokenizer(nn.Module):
@@ -145,17 +145,17 @@ class TrajViTPreTrainedModel(PreTrainedModel):
     config: TrajViTConfig
     base_model_prefix = "vision_model"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
+    input_modalities: Any = ("video",)
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = ["TrajectoryTokenizer", "VideoTransformerLayer"]
+    _no_split_modules = ["TrajectoryTokenizer", "VideoTransformerLayer"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
     # A contrastive checkpoint opened as its vision tower leaves the rest behind.
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^text_", r"^temperature$", r"^video_projection\."]
-    _can_record_outputs: ClassVar[dict[str, type]] = {
+    _keys_to_ignore_on_load_unexpected = [r"^text_", r"^temperature$", r"^video_projection\."]  # noqa: RUF012
+    _can_record_outputs = {  # noqa: RUF012
         "hidden_states": VideoTransformerLayer,
         "attentions": VideoTransformerAttention,
     }
@@ -220,10 +220,8 @@ class TrajViTModel(TrajViTPreTrainedModel):
         trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
             1 for a trajectory, 0 for padding. Without it every trajectory with pixels counts.
         """
-        check_videos(pixel_values_videos, self.config)
-        tokens, token_mask = self.tokenizer(
-            pixel_values_videos.to(self.dtype), trajectory_maps, trajectory_attention_mask
-        )
+        frames = check_videos(pixel_values_videos, self.config).to(self.dtype)
+        tokens, token_mask = self.tokenizer(frames, trajectory_maps, trajectory_attention_mask)
         hidden_states, pooled, token_mask = self.encoder(tokens, token_mask, **kwargs)
         return TrajViTModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, token_mask=token_mask)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -18,7 +18,7 @@ from .contrastive_loss import bounded, info_nce
 from .modeling_trajvit import TrajViTModel
 
 # Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
-VISION_TOWERS: dict[str, type[PreTrainedModel]] = {"trajvit": TrajViTModel}
+VISION_TOWERS: dict[str, Any] = {"trajvit": TrajViTModel}
 
 
 @dataclass
@@ -40,11 +40,11 @@ class TrajViTContrastiveOutput(ModelOutput):
         Output of `get_video_features`.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits_per_video: torch.FloatTensor | None = None
-    logits_per_text: torch.FloatTensor | None = None
-    text_embeds: torch.FloatTensor | None = None
-    video_embeds: torch.FloatTensor | None = None
+    loss: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
 
@@ -52,7 +52,7 @@ class TrajViTContrastiveOutput(ModelOutput):
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
 
 
-def _build_vision_tower(config: PreTrainedConfig) -> PreTrainedModel:
+def _build_vision_tower(config: Any) -> PreTrainedModel:
     tower = VISION_TOWERS.get(config.model_type)
     return AutoModel.from_config(config) if tower is None else tower._from_config(config)
 
@@ -64,7 +64,7 @@ class TrajViTForContrastive(PreTrainedModel):
     config: TrajViTContrastiveConfig
     base_model_prefix = "trajvit_contrastive"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video", "text")
+    input_modalities: Any = ("video", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -73,13 +73,15 @@ class TrajViTForContrastive(PreTrainedModel):
 
     def __init__(self, config: TrajViTContrastiveConfig):
         super().__init__(config)
-        self.vision_model = _build_vision_tower(config.vision_config)
-        self.text_model = AutoModel.from_config(config.text_config)
+        vision_config: Any = config.vision_config
+        text_config: Any = config.text_config
+        self.vision_model = _build_vision_tower(vision_config)
+        self.text_model = AutoModel.from_config(text_config)
         if config.text_pooling == "cls" and getattr(self.text_model, "pooler", None) is not None:
             # Weights that no loss reaches stall distributed training.
             self.text_model.pooler = None
-        self.video_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim)
-        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim)
+        self.video_projection = nn.Linear(vision_config.hidden_size, config.projection_dim)
+        self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim)
         # One element, not a scalar: sharded training cannot split a 0-dim parameter.
         self.temperature = nn.Parameter(torch.empty(1))
         self.post_init()
@@ -98,17 +100,17 @@ class TrajViTForContrastive(PreTrainedModel):
         `backbone_checkpoint` starts its backbone. `hub_options` (revision is not among them, since each part has its
         own) go to each `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint.
         """
-        vision_parts = getattr(config.vision_config, "backbone_checkpoint", None) is not None
-        if config.text_checkpoint is None and not vision_parts:
+        vision_config: Any = config.vision_config
+        has_vision_checkpoint = getattr(vision_config, "backbone_checkpoint", None) is not None
+        if config.text_checkpoint is None and not has_vision_checkpoint:
             raise ValueError(
                 "text_checkpoint=None and vision_config.backbone_checkpoint=None: expected a Hub id or a folder."
             )
         config = copy.deepcopy(config)
         vision_model = text_model = None
-        if vision_parts:
-            vision_model = VISION_TOWERS[config.vision_config.model_type].from_pretrained_parts(
-                config.vision_config, **hub_options
-            )
+        if has_vision_checkpoint:
+            tower = VISION_TOWERS[vision_config.model_type]
+            vision_model = tower.from_pretrained_parts(vision_config, **hub_options)
             config.vision_config = vision_model.config
         if config.text_checkpoint is not None:
             text_model = AutoModel.from_pretrained(config.text_checkpoint, **hub_options)
