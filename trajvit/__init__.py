@@ -7,3 +7,25 @@ from pathlib import Path
 _checkout = Path(__file__).resolve().parent.parent
 if not (Path(__file__).parent / "processing").is_dir() and (_checkout / "modeling_trajvit").is_dir():
     __path__.append(str(_checkout))
+
+from trajvit.modeling_trajvit import (  # noqa: E402 - the rooms are found from here on
+    TrajViTConfig,
+    TrajViTContrastiveConfig,
+    TrajViTForContrastive,
+    TrajViTModel,
+    register_auto_classes,
+)
+from trajvit.processing.generator import TrajectoryGenerator  # noqa: E402
+from trajvit.processing.trajectories import Trajectories  # noqa: E402
+
+register_auto_classes()
+
+__version__ = "0.1.0"
+__all__ = [
+    "Trajectories",
+    "TrajectoryGenerator",
+    "TrajViTConfig",
+    "TrajViTContrastiveConfig",
+    "TrajViTForContrastive",
+    "TrajViTModel",
+]
