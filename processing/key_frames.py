@@ -1,7 +1,6 @@
 """Key frames: the sampled frames at which a new clip starts (supplement, section 3)."""
 
 from dataclasses import dataclass
-from operator import index
 
 import numpy as np
 
@@ -44,15 +43,13 @@ class KeyFrameDetector:
                 raise TypeError(f"{name} must be a number, got {value!r}.")
             if not 0 <= value <= highest:
                 raise ValueError(f"{name} must lie in 0..{highest}, got {value}.")
-        for name, lowest, highest in (("min_votes", 1, len(DETECTORS)), ("min_scene_len", 1, None)):
-            value = getattr(self, name)
-            try:
-                value = index(value)
-            except TypeError:
-                raise TypeError(f"{name} must be an integer, got {value!r}.") from None
-            if value < lowest or (highest is not None and value > highest):
-                limits = f"at least {lowest}" if highest is None else f"in {lowest}..{highest}"
-                raise ValueError(f"{name} must be {limits}, got {value}.")
+        for name in ("min_votes", "min_scene_len"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, np.integer)):
+                raise TypeError(f"{name} must be an integer, got {getattr(self, name)!r}.")
+        if not 1 <= self.min_votes <= len(DETECTORS):
+            raise ValueError(f"min_votes must lie in 1..{len(DETECTORS)}, got {self.min_votes}.")
+        if self.min_scene_len < 1:
+            raise ValueError(f"min_scene_len must be at least 1 sampled frame, got {self.min_scene_len}.")
 
     def __call__(self, frames: np.ndarray) -> list[int]:
         """Find the key frames.
