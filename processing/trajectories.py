@@ -41,6 +41,11 @@ class Trajectories:
         ValueError: An array breaks one of the rules above; the message names it, its value and the expectation.
     """
 
+    _ids: np.ndarray
+    _frame_indices: np.ndarray
+    _timestamps: np.ndarray
+    _key_frames: tuple[int, ...]
+
     def __init__(
         self,
         ids: np.ndarray,
@@ -48,11 +53,15 @@ class Trajectories:
         timestamps: np.ndarray | Sequence[float] | None = None,
         key_frames: np.ndarray | Sequence[int] = (0,),
     ):
-        self._ids = _read_only(checked_ids(ids))
-        self._frame_indices = _read_only(checked_frame_indices(frame_indices, self.num_frames))
-        seconds = self._frame_indices if timestamps is None else timestamps
-        self._timestamps = _read_only(checked_timestamps(seconds, self.num_frames))
-        self._key_frames = checked_key_frames(key_frames, self.num_frames)
+        ids = checked_ids(ids)
+        frame_indices = checked_frame_indices(frame_indices, len(ids))
+        timestamps = checked_timestamps(frame_indices if timestamps is None else timestamps, len(ids))
+        vars(self).update(
+            _ids=_read_only(ids),
+            _frame_indices=_read_only(frame_indices),
+            _timestamps=_read_only(timestamps),
+            _key_frames=checked_key_frames(key_frames, len(ids)),
+        )
 
     @classmethod
     def from_labels(cls, labels: np.ndarray, **where: Any) -> "Trajectories":
@@ -231,6 +240,9 @@ class Trajectories:
         from .trajectory_format import read_file
 
         return read_file(path)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"Trajectories are immutable; {name} cannot be set.")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trajectories):
