@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -24,35 +25,38 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fra
     """
     if not fps > 0:
         raise ValueError(f"fps is {fps}; expected a positive rate")
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError(f"no frames to write to {path}; expected at least one")
+    shape = _checked_shape(first)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    rate = Fraction(fps).limit_denominator(100_000)
-    shape: tuple[int, ...] | None = None
     # The same frames give the same bytes: one thread, no creation time, and no macroblock tree, which reads memory that
     # was never written when a side is no multiple of 16. The index comes first, so that a browser can start at once.
     container_options = {"fflags": "+bitexact", "movflags": "+faststart"}
     encoder_options = {"crf": str(crf), "preset": "veryfast", "x264-params": "mbtree=0"}
-    with av.open(str(path), "w", format="mp4", options=container_options) as container:
-        stream = container.add_stream("libx264", rate=rate, options=encoder_options)
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
-        for index, frame in enumerate(frames):
-            if shape is None:
-                shape = _check_shape(frame)
-                stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
-            if frame.shape != shape or frame.dtype != np.uint8:
-                raise ValueError(f"frame {index} is {frame.dtype} {frame.shape}; expected uint8 {shape} as the first")
-            even = np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
-        if shape is not None:
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        with av.open(str(unfinished), "w", format="mp4", options=container_options) as container:
+            rate = Fraction(fps).limit_denominator(100_000)
+            stream = container.add_stream("libx264", rate=rate, options=encoder_options)
+            stream.pix_fmt = "yuv420p"
+            stream.thread_count = 1
+            stream.height, stream.width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
+            for index, frame in enumerate(chain([first], iterator)):
+                if frame.shape != shape or frame.dtype != np.uint8:
+                    raise ValueError(f"frame {index} is {frame.dtype} {frame.shape}; expected uint8 {shape}")
+                even = np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
             container.mux(stream.encode())
-    if shape is None:
-        path.unlink()
-        raise ValueError(f"no frames to write to {path}; expected at least one")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 
-def _check_shape(frame: np.ndarray) -> tuple[int, ...]:
+def _checked_shape(frame: np.ndarray) -> tuple[int, ...]:
     if frame.ndim != 3 or frame.shape[2] != 3 or min(frame.shape) < 1:
         raise ValueError(f"frame 0 has shape {frame.shape}; expected (H, W, 3)")
     return frame.shape
