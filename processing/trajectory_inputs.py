@@ -1,0 +1,78 @@
+"""From frames and trajectories of single videos to the padded tensors of a batch.
+
+Shape legend: B videos, T frames, M trajectories, (h, w) the grid of features.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .sampling import uniform_sample_indices
+from .trajectories import Trajectories
+from .video_frames import VideoFrames
+
+# Trajectories may be made at another resolution, of which both sides are rounded.
+_ASPECT_TOLERANCE = 0.02
+
+
+def check_fit(trajectories: Trajectories, video: VideoFrames, name: str) -> None:
+    """Check that given trajectories are those of a video's sampled frames.
+
+    Raises:
+        TypeError: If they are not `Trajectories`.
+        ValueError: If their number of frames, their frames' numbers (where both are told) or their aspect differ.
+    """
+    if not isinstance(trajectories, Trajectories):
+        raise TypeError(f"The trajectories of {name} are of type {type(trajectories).__name__}; expected Trajectories.")
+    num_frames, height, width = trajectories.shape
+    if num_frames != len(video.frame_indices):
+        raise ValueError(
+            f"The trajectories of {name} have {num_frames} frames, but {len(video.frame_indices)} frames of it are "
+            "used; expected as many (num_frames sets how many are sampled, do_sample_frames=False takes all)."
+        )
+    in_order = np.arange(num_frames)
+    are_told = not (
+        np.array_equal(video.frame_indices, in_order) or np.array_equal(trajectories.frame_indices, in_order)
+    )
+    if are_told and not np.array_equal(trajectories.frame_indices, video.frame_indices):
+        raise ValueError(
+            f"The trajectories of {name} belong to its frames {trajectories.frame_indices.tolist()}, but its frames "
+            f"{video.frame_indices.tolist()} are sampled; expected the same."
+        )
+    expected_width = height * video.frames.shape[2] / video.frames.shape[1]
+    if abs(width - expected_width) > max(1.0, _ASPECT_TOLERANCE * expected_width):
+        raise ValueError(
+            f"The trajectories of {name} are {height} x {width}, its frames {video.frames.shape[1]} x "
+            f"{video.frames.shape[2]}; expected the same aspect, a width of about {expected_width:.0f}."
+        )
+
+
+def pad_batch(
+    pixel_values: Sequence[torch.Tensor], maps: Sequence[Trajectories]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Join videos that may differ in their numbers of frames and of trajectories.
+
+    A video with fewer frames than the longest is spread over its frames: frame i of t goes to the frame in the middle
+    of the i-th of t equal segments, so it keeps its place in time as a share of the video, by which the model knows
+    time, up to half a frame of the longest. The frames between are black (the mean colour where normalised) and have no
+    trajectory, so they contribute nothing.
+
+    Args:
+        pixel_values: B tensors (t, 3, height, width), of one height and width.
+        maps: B trajectories at the resolution of the feature grid, with the same t.
+
+    Returns:
+        Frames (B, T, 3, height, width), maps (B, T, h, w) int64, mask (B, M) int64 with 1 for a trajectory.
+    """
+    num_frames = max(len(frames) for frames in pixel_values)
+    num_trajectories = max(trajectories.num_trajectories for trajectories in maps)
+    frames_batch = pixel_values[0].new_zeros(len(maps), num_frames, *pixel_values[0].shape[1:])
+    maps_batch = torch.zeros(len(maps), num_frames, maps[0].height, maps[0].width, dtype=torch.int64)
+    mask = torch.zeros(len(maps), num_trajectories, dtype=torch.int64)
+    for row, (frames, trajectories) in enumerate(zip(pixel_values, maps, strict=True)):
+        places = torch.from_numpy(uniform_sample_indices(num_frames, len(frames)))
+        frames_batch[row, places] = frames
+        maps_batch[row, places] = torch.from_numpy(trajectories.ids.astype(np.int64))
+        mask[row, : trajectories.num_trajectories] = 1
+    return frames_batch, maps_batch, mask
