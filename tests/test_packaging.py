@@ -53,7 +53,11 @@ def wheel(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     # Building in a copy keeps the build folder of the checkout out of the wheel, and the checkout clean.
     source = out / "source"
-    files = run("git", "ls-files", "-z", cwd=ROOT).split("\0") if (ROOT / ".git").exists() else []
+    files = (
+        run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+        if (ROOT / ".git").exists()
+        else []
+    )
     if not files:
         pytest.skip("not a git checkout")
     for name in filter(None, files):

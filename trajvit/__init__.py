@@ -22,10 +22,10 @@ register_auto_classes()
 
 __version__ = "0.1.0"
 __all__ = [
-    "Trajectories",
-    "TrajectoryGenerator",
     "TrajViTConfig",
     "TrajViTContrastiveConfig",
     "TrajViTForContrastive",
     "TrajViTModel",
+    "Trajectories",
+    "TrajectoryGenerator",
 ]

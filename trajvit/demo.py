@@ -8,10 +8,10 @@ from typing import Annotated, Optional
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from trajvit.demo_report import DemoRun, EncoderCost, write_report
+from trajvit.demo_report import DemoRun, VideoCost, write_report
 from trajvit.modeling_trajvit import TrajViTConfig, TrajViTModel
 from trajvit.processing.decoding import VideoDecodingError, decode_video
 from trajvit.processing.drawing import contact_sheet, draw_overlay, timeline, write_video
@@ -31,7 +31,7 @@ class StageClock:
     def __init__(self, progress: Progress):
         self.progress = progress
         self.seconds: dict[str, float] = {}
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._since = time.perf_counter()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -102,15 +102,20 @@ def run_demo(video: Path, output: Path, num_frames: int, max_trajectories: int) 
 
 def summarize(run: DemoRun, output: Path) -> None:
     """Prints what the run found: trajectories, tokens and encoder cost beside ViT3D's, and where the files are."""
-    cost, patches = EncoderCost.of_trajectories(run), EncoderCost.of_tubelets(run)
-    table = Table(title=f"{run.name}: {run.trajectories.num_frames} frames, ViT-Large encoder")
+    cost, patches = VideoCost.of_trajectories(run), VideoCost.of_tubelets(run)
+    table = Table(title=f"{run.trajectories.num_frames} frames at ViT-Large")
     for column in ("", "TrajViT", "ViT3D", "ratio"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("tokens", f"{cost.tokens:,}", f"{patches.tokens:,}", f"{patches.tokens / cost.tokens:.1f}x")
-    table.add_row("GFLOP", f"{cost.gflop:,.0f}", f"{patches.gflop:,.0f}", f"{patches.gflop / cost.gflop:.1f}x")
+    for row, ours, theirs in (
+        ("encoder GFLOP", cost.encoder_gflop, patches.encoder_gflop),
+        ("with tokenizer", cost.gflop, patches.gflop),
+    ):
+        table.add_row(row, f"{ours:,.0f}", f"{theirs:,.0f}", f"{theirs / ours:.1f}x")
     console.print(table)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in run.stage_seconds.items())
-    console.print(f"{run.trajectories.num_trajectories} trajectories, key frames {list(run.trajectories.key_frames)}")
+    count, key_frames = run.trajectories.num_trajectories, [int(position) for position in run.trajectories.key_frames]
+    console.print(f"{run.name}: {count} trajectories, key frames at positions {key_frames}")
     console.print(f"seconds: {seconds}; {sum(run.stage_seconds.values()):.1f} in all")
     console.print(f"Open {output / 'report.html'}")
 

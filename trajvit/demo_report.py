@@ -9,9 +9,12 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
+import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from trajvit.modeling_trajvit import TrajViTConfig
+from trajvit.modeling_trajvit.frame_features import FrameFeatureExtractor
 from trajvit.processing.trajectories import Trajectories
 
 # ViT3D's tubelets: 2 frames x 16 x 16 pixels at 224 x 224, so 1,568 tokens for 16 frames.
@@ -32,27 +35,43 @@ class DemoRun:
 
 
 @dataclass(frozen=True)
-class EncoderCost:
-    """Tokens of one video and the GFLOP (multiply and add counted apart) of one ViT-Large encoder pass over them."""
+class VideoCost:
+    """Tokens of one video, and the GFLOP (multiply and add counted apart) to make and to encode them at ViT-Large."""
 
     tokens: int
-    gflop: float
+    tokenizer_gflop: float
+    encoder_gflop: float
+
+    @property
+    def gflop(self) -> float:
+        return self.tokenizer_gflop + self.encoder_gflop
 
     @classmethod
-    def of(cls, tokens: int) -> "EncoderCost":
+    def of_trajectories(cls, run: DemoRun) -> "VideoCost":
+        """TrajViT: the ResNet over every frame (the rest of its tokenizer is below 1 % of that), then M + 1 tokens."""
         config = TrajViTConfig.from_name("large")
-        width, inner = config.hidden_size, config.intermediate_size
-        projections = 2 * tokens * (4 * width * width + 2 * width * inner)
-        attention = 4 * tokens * tokens * width
-        return cls(tokens, config.num_hidden_layers * (projections + attention) / 1e9)
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            features = FrameFeatureExtractor(config).eval()
+            features(torch.empty(run.trajectories.num_frames, 3, config.image_size, config.image_size))
+        tokens = run.trajectories.num_trajectories + 1
+        return cls(tokens, counter.get_total_flops() / 1e9, encoder_gflop(tokens))
 
     @classmethod
-    def of_trajectories(cls, run: DemoRun) -> "EncoderCost":
-        return cls.of(run.trajectories.num_trajectories + 1)
+    def of_tubelets(cls, run: DemoRun) -> "VideoCost":
+        """ViT3D: one linear layer over each tubelet's pixels, then one token per tubelet."""
+        tokens = -(-run.trajectories.num_frames // TUBELET_FRAMES) * PATCHES_PER_FRAME
+        pixels = 3 * TUBELET_FRAMES * 16 * 16
+        width = TrajViTConfig.from_name("large").hidden_size
+        return cls(tokens, 2 * tokens * pixels * width / 1e9, encoder_gflop(tokens))
 
-    @classmethod
-    def of_tubelets(cls, run: DemoRun) -> "EncoderCost":
-        return cls.of(-(-run.trajectories.num_frames // TUBELET_FRAMES) * PATCHES_PER_FRAME)
+
+def encoder_gflop(tokens: int) -> float:
+    """GFLOP of one ViT-Large pass over so many tokens: the layers' projections and attention."""
+    config = TrajViTConfig.from_name("large")
+    width, inner = config.hidden_size, config.intermediate_size
+    projections = 2 * tokens * (4 * width * width + 2 * width * inner)
+    attention = 4 * tokens * tokens * width
+    return config.num_hidden_layers * (projections + attention) / 1e9
 
 
 def embed(data: bytes) -> str:
@@ -77,7 +96,7 @@ def key_frame_figures(run: DemoRun) -> str:
 
 def write_report(run: DemoRun, output: Path) -> Path:
     """Writes `report.html` into `output` from a run and the pictures beside it; returns its path."""
-    cost, patches = EncoderCost.of_trajectories(run), EncoderCost.of_tubelets(run)
+    cost, patches = VideoCost.of_trajectories(run), VideoCost.of_tubelets(run)
     total = sum(run.stage_seconds.values())
     stages = "".join(
         f"<tr><td>{html.escape(stage)}</td><td>{seconds:.2f}</td><td>{seconds / total:.0%}</td></tr>"
