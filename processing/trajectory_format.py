@@ -62,11 +62,14 @@ def encode(trajectories: Trajectories) -> bytes:
     }
     id_type = _id_type(trajectories.num_trajectories)
     ids = np.ascontiguousarray(trajectories.ids.transpose(1, 2, 0), dtype=id_type).tobytes()
+    size, palette, pixels = _preview_chunks(trajectories)
     return b"".join(
         (
             _SIGNATURE,
-            *_preview_chunks(trajectories),
+            size,
+            palette,
             _chunk(b"tEXt", _KEYWORD + b"\0" + json.dumps(header, separators=(",", ":")).encode("ascii")),
+            pixels,
             _chunk(b"trAJ", lzma.compress(ids, lzma.FORMAT_RAW, filters=_lzma_filters(len(ids)))),
             _chunk(b"IEND", b""),
         )
@@ -222,7 +225,7 @@ def _decompress(stream: bytes, num_ids: int, id_type: np.dtype) -> np.ndarray:
     return np.frombuffer(content, dtype=id_type)
 
 
-def _preview_chunks(trajectories: Trajectories) -> tuple[bytes, ...]:
+def _preview_chunks(trajectories: Trajectories) -> tuple[bytes, bytes, bytes]:
     """The picture: evenly spaced frames side by side, one palette colour per trajectory (repeating after 255)."""
     num_frames, height, width = trajectories.shape
     chosen = np.unique(np.linspace(0, num_frames - 1, min(num_frames, _PREVIEW_FRAMES)).round().astype(int))
