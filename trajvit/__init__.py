@@ -8,7 +8,9 @@ _checkout = Path(__file__).resolve().parent.parent
 if not (Path(__file__).parent / "processing").is_dir() and (_checkout / "modeling_trajvit").is_dir():
     __path__.append(str(_checkout))
 
-from trajvit.modeling_trajvit import (  # noqa: E402 - the rooms are found from here on
+from transformers import AutoProcessor, AutoVideoProcessor  # noqa: E402 - the rooms are found from here on
+
+from trajvit.modeling_trajvit import (  # noqa: E402
     TrajViTConfig,
     TrajViTContrastiveConfig,
     TrajViTForContrastive,
@@ -16,9 +18,14 @@ from trajvit.modeling_trajvit import (  # noqa: E402 - the rooms are found from 
     register_auto_classes,
 )
 from trajvit.processing.generator import TrajectoryGenerator  # noqa: E402
+from trajvit.processing.processing_trajvit import TrajViTProcessor  # noqa: E402
 from trajvit.processing.trajectories import Trajectories  # noqa: E402
+from trajvit.processing.video_processing_trajvit import TrajViTVideoProcessor  # noqa: E402
 
 register_auto_classes()
+for _config in (TrajViTConfig, TrajViTContrastiveConfig):
+    AutoVideoProcessor.register(_config, TrajViTVideoProcessor)
+    AutoProcessor.register(_config, TrajViTProcessor)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +33,8 @@ __all__ = [
     "TrajViTContrastiveConfig",
     "TrajViTForContrastive",
     "TrajViTModel",
+    "TrajViTProcessor",
+    "TrajViTVideoProcessor",
     "Trajectories",
     "TrajectoryGenerator",
 ]
