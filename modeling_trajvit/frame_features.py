@@ -28,7 +28,8 @@ class FrameFeatureExtractor(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`frames` (N, 3, H, W) -> four stage maps (N, C, h, w) at strides 4, 8, 16 and 32."""
-        return tuple(self.backbone(frames).feature_maps)
+        # Convolutions are faster with channels last, and pooling then reads pixels without a copy.
+        return tuple(self.backbone(frames.contiguous(memory_format=torch.channels_last)).feature_maps)
 
     def project(self, stage_features: Sequence[torch.Tensor]) -> torch.Tensor:
         """One tensor (..., C) per stage -> their projections summed, (..., D)."""

@@ -13,6 +13,7 @@ D width of the resamplers, (H, W) image, (h, w) feature grid.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ from .configuration_trajvit import BACKBONE_STAGES, TrajViTConfig
 from .frame_features import FrameFeatureExtractor
 from .model_inputs import check_trajectories, check_videos
 from .perceiver_resampler import PerceiverResampler, ResamplerAttention, TrajectoryPairs
-from .position_encoding import SinusoidalBoxEncoder, frame_times
+from .position_encoding import SinusoidalBoxEncoder
 from .trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
 from .video_transformer import VideoTransformerAttention, VideoTransformerEncoder, VideoTransformerLayer
 
@@ -102,9 +103,10 @@ class TrajectoryTokenizer(nn.Module):
         video = torch.div(frame, num_frames, rounding_mode="floor")
         return TrajectoryPairs(
             segment=video * present.shape[1] + trajectory,
-            time=frame_times(num_frames, present.device)[frame % num_frames],
+            frame=frame % num_frames,
             present=present[frame, trajectory],
             num_segments=present.shape[0] // num_frames * present.shape[1],
+            num_frames=num_frames,
         )
 
     def pool_frames(
@@ -120,11 +122,16 @@ class TrajectoryTokenizer(nn.Module):
         features = []
         for start in range(0, len(frames), chunk):
             part = slice(start, start + chunk)
-            rows = pair_rows(present[part])
             stages = self.frame_features(frames[part])
-            pooled = [trajectory_pooling(stage, labels[part], areas[part])[rows] for stage in stages]
-            features.append(self.frame_features.project(pooled))
+            features.append(self.pool_stages(stages, labels[part], areas[part], present[part]))
         return torch.cat(features)
+
+    def pool_stages(
+        self, stages: Sequence[torch.Tensor], labels: torch.Tensor, areas: torch.Tensor, present: torch.Tensor
+    ) -> torch.Tensor:
+        """Stage maps (N, C, h, w) of some frames -> mean feature of every listed pair of these frames, (P, D)."""
+        rows = pair_rows(present)
+        return self.frame_features.project([trajectory_pooling(stage, labels, areas)[rows] for stage in stages])
 
 
 def pair_rows(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

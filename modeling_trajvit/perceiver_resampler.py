@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .position_encoding import geometric_frequencies
+from .position_encoding import frame_times, geometric_frequencies
 
 # Cycles over the whole video: the slowest wave is monotone over it, the fastest alternates between 16 sampled frames.
 LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY = 0.5, 8.0
@@ -22,16 +22,24 @@ class TrajectoryPairs(NamedTuple):
     """The (trajectory, frame) pairs of a batch, one row each."""
 
     segment: torch.Tensor  # (P,) int64 in 0..S-1: batch index * M + trajectory
-    time: torch.Tensor  # (P,) float32 in -1/2..1/2, share of the video
+    frame: torch.Tensor  # (P,) int64 in 0..T-1
     present: torch.Tensor  # (P,) bool: the trajectory has pixels in that frame
     num_segments: int
+    num_frames: int
 
 
-def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Turns consecutive pairs of channels: `x` (P, H, d) by `angles` (P, 1 or H, d / 2)."""
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+class TimeRotation(NamedTuple):
+    """Cosines and sines that turn the keys and values of every pair."""
+
+    key: tuple[torch.Tensor, torch.Tensor]  # (P, 1, d / 2) each, the same for all heads
+    value: tuple[torch.Tensor, torch.Tensor]  # (P, turning heads, d / 2) each
+
+
+def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Turns `x` (P, H, d), whose channel pairs are (i, i + d / 2)."""
+    cos, sin = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def segment_softmax(logits: torch.Tensor, pairs: TrajectoryPairs) -> torch.Tensor:
@@ -52,44 +60,57 @@ class ResamplerAttention(nn.Module):
 
     Time turns queries and keys (rotary positions, the query lies in the middle of the video), which lets a head prefer
     some frames. That alone says little: with even attention the sum over frames does not change when time is reversed.
-    So in the second half of the heads the values are turned too, each head pair at its own speed, which makes the sum a
-    temporal spectrum; the first half of the heads keep the plain mean.
+    So in half of the heads the values are turned too, each channel pair at its own speed, which makes the sum a temporal
+    spectrum; the other heads keep the plain mean.
     """
 
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
+        self.num_turning_heads = num_heads - num_heads // 2
         self.head_dim = hidden_size // num_heads
         self.q_proj = nn.Linear(hidden_size, hidden_size)
         self.k_proj = nn.Linear(hidden_size, hidden_size)
         self.v_proj = nn.Linear(hidden_size, hidden_size)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
 
-    def value_frequencies(self, device: torch.device) -> torch.Tensor:
-        """Cycles per video of each head's value pairs: (H, d / 2), zero in the heads that do not turn."""
-        turning = self.num_heads - self.num_heads // 2
-        count = turning * (self.head_dim // 2)
-        frequencies = geometric_frequencies(LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY, count, device)
-        still = frequencies.new_zeros(self.num_heads // 2, self.head_dim // 2)
-        return torch.cat([still, frequencies.view(turning, -1)])
+    def time_rotation(self, pairs: TrajectoryPairs, dtype: torch.dtype) -> TimeRotation:
+        """Cosines and sines of every pair's frame; layers of one width and number of heads share them."""
+        turns = 2 * math.pi * frame_times(pairs.num_frames, pairs.frame.device)
 
-    def forward(self, query: torch.Tensor, features: torch.Tensor, pairs: TrajectoryPairs) -> torch.Tensor:
-        """`query` (S, D) and `features` (P, D) -> (S, D); zeros attend where a segment has no present pair."""
+        def table(num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+            count = num_heads * (self.head_dim // 2)
+            frequencies = geometric_frequencies(LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY, count, turns.device)
+            angles = torch.outer(turns, frequencies).view(-1, num_heads, self.head_dim // 2)
+            return angles.cos().to(dtype)[pairs.frame], angles.sin().to(dtype)[pairs.frame]
+
+        return TimeRotation(key=table(1), value=table(self.num_turning_heads))
+
+    def attention_weights(
+        self, query: torch.Tensor, features: torch.Tensor, pairs: TrajectoryPairs, rotation: TimeRotation
+    ) -> torch.Tensor:
+        """How much each trajectory takes from each of its frames: (P, H), at least float32."""
         heads = (self.num_heads, self.head_dim)
-        turns = 2 * math.pi * pairs.time[:, None, None]
-        key_turns = turns * geometric_frequencies(
-            LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY, self.head_dim // 2, features.device
-        )
-        queries = self.q_proj(query).unflatten(-1, heads)
-        keys = rotate(self.k_proj(features).unflatten(-1, heads), key_turns)
-        values = rotate(self.v_proj(features).unflatten(-1, heads), turns * self.value_frequencies(features.device))
+        queries = (self.q_proj(query) * self.head_dim**-0.5).unflatten(-1, heads)
+        keys = rotate(self.k_proj(features).unflatten(-1, heads), rotation.key)
+        logits = (queries[pairs.segment] * keys).sum(-1)
+        return segment_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), pairs)
 
-        logits = (queries[pairs.segment] * keys).sum(-1) * self.head_dim**-0.5
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        weights = segment_softmax(logits.to(dtype), pairs).to(values.dtype)
-        weighted = (values * weights.unsqueeze(-1)).flatten(1).to(dtype)
-        context = weighted.new_zeros(query.shape).index_add(0, pairs.segment, weighted)
-        return self.o_proj(context.to(query.dtype))
+    def forward(
+        self, query: torch.Tensor, features: torch.Tensor, pairs: TrajectoryPairs, rotation: TimeRotation
+    ) -> torch.Tensor:
+        """`query` (S, D) and `features` (P, D) -> (S, D); a segment without a present pair attends to zeros."""
+        weights = self.attention_weights(query, features, pairs, rotation).unsqueeze(-1)
+        values = self.v_proj(features).unflatten(-1, (self.num_heads, self.head_dim))
+        still, turning = values.split([self.num_heads - self.num_turning_heads, self.num_turning_heads], dim=1)
+        context = []
+        for part, weight in zip(
+            (still, rotate(turning, rotation.value)), weights.split([still.shape[1], turning.shape[1]], 1), strict=True
+        ):
+            weighted = part * weight
+            sums = weighted.new_zeros(pairs.num_segments, *part.shape[1:])
+            context.append(sums.index_add(0, pairs.segment, weighted))
+        return self.o_proj(torch.cat(context, dim=1).flatten(1).to(query.dtype))
 
 
 class PerceiverResampler(nn.Module):
@@ -111,6 +132,8 @@ class PerceiverResampler(nn.Module):
         """`features` (P, D), one row per pair -> (S, D), one row per trajectory; an absent one has the query's row."""
         features = self.input_norm(features)
         query = self.query.expand(pairs.num_segments, -1)
+        rotation = None
         for norm, layer in zip(self.query_norms, self.layers, strict=True):
-            query = query + layer(norm(query), features, pairs)
+            rotation = rotation or layer.time_rotation(pairs, features.dtype)
+            query = query + layer(norm(query), features, pairs, rotation)
         return self.output_norm(query)
