@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from operator import index
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from .backends import Clip, Progress, TrackingBackend, get_backend
 from .clips import join_clips, keep_largest, split_into_clips
 from .frame_checks import checked_frames
+from .frame_size import fit_short_side, scale_frame
 from .key_frames import KeyFrameDetector
 from .trajectories import Trajectories
 from .trajectory_checks import checked_frame_indices, checked_key_frames, checked_positions, checked_timestamps
@@ -41,7 +41,9 @@ class TrajectoryGenerator:
         **backend_options: Any,
     ):
         for name, value in (("max_trajectories", max_trajectories), ("short_side", short_side)):
-            if index(value) < 1:
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer, got {value!r}.")
+            if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         if not 0 <= join_iou <= 1:
             raise ValueError(f"join_iou must lie in 0..1, got {join_iou}.")
@@ -55,10 +57,10 @@ class TrajectoryGenerator:
             raise TypeError(
                 f"backend must be a name or have `name`, `frame_interval` and `track`, got {type(backend).__name__}."
             )
-        self.max_trajectories = max_trajectories
-        self.short_side = short_side
+        self.max_trajectories = int(max_trajectories)
+        self.short_side = int(short_side)
         self.key_frame_detector = key_frame_detector if key_frame_detector is not None else KeyFrameDetector()
-        self.join_iou = join_iou
+        self.join_iou = float(join_iou)
         self._named_backend = {"backend": backend, **backend_options} if isinstance(backend, str) else None
 
     @property
@@ -150,17 +152,14 @@ class TrajectoryGenerator:
         )
 
     def _at_working_resolution(self, frames: np.ndarray, report: Progress) -> np.ndarray:
-        num_frames, height, width = frames.shape[:3]
-        scale = self.short_side / min(height, width)
-        if scale >= 1:
+        num_frames = len(frames)
+        height, width = fit_short_side(frames.shape[1], frames.shape[2], self.short_side)
+        if (height, width) == frames.shape[1:3]:
             return frames
-        import cv2
-
-        size = (round(width * scale), round(height * scale))
-        scaled = np.empty((num_frames, size[1], size[0], 3), dtype=np.uint8)
+        scaled = np.empty((num_frames, height, width, 3), dtype=np.uint8)
         for t, frame in enumerate(frames):
             report("scale", t, num_frames)
-            scaled[t] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            scaled[t] = scale_frame(frame, height, width)
         report("scale", num_frames, num_frames)
         return scaled
 

@@ -41,11 +41,14 @@ class KeyFrameDetector:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
                 raise TypeError(f"{name} must be a number, got {value!r}.")
+            object.__setattr__(self, name, float(value))
             if not 0 <= value <= highest:
                 raise ValueError(f"{name} must lie in 0..{highest}, got {value}.")
         for name in ("min_votes", "min_scene_len"):
-            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), (int, np.integer)):
-                raise TypeError(f"{name} must be an integer, got {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name} must be an integer, got {value!r}.")
+            object.__setattr__(self, name, int(value))
         if not 1 <= self.min_votes <= len(DETECTORS):
             raise ValueError(f"min_votes must lie in 1..{len(DETECTORS)}, got {self.min_votes}.")
         if self.min_scene_len < 1:

@@ -12,7 +12,6 @@ reads back lies in two chunks that viewers skip:
 Every chunk carries PNG's CRC-32, so damage anywhere is noticed.
 """
 
-import colorsys
 import json
 import lzma
 import math
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from .trajectories import Trajectories
+from .trajectory_colors import trajectory_colors
 
 MAX_PIXELS = 2**27
 """Most pixels T * H * W that a file may hold: 16 frames of 2,896 x 2,896, or 1,152 frames of 256 x 455."""
@@ -239,15 +239,6 @@ def _preview_chunks(trajectories: Trajectories) -> tuple[bytes, bytes, bytes]:
     scanlines = np.pad(strip, ((0, 0), (1, 0)))  # PNG's filter byte: none
     return (
         _chunk(b"IHDR", struct.pack(">IIBBBBB", strip.shape[1], strip.shape[0], 8, 3, 0, 0, 0)),
-        _chunk(b"PLTE", _palette(int(indices.max()) + 1)),
+        _chunk(b"PLTE", trajectory_colors(255)[: int(indices.max()) + 1].tobytes()),
         _chunk(b"IDAT", zlib.compress(scanlines.tobytes(), 9)),
     )
-
-
-def _palette(num_colors: int) -> bytes:
-    # Hues a golden angle apart keep consecutive ids distinguishable; 0 is black.
-    colors = [
-        colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.55 + 0.15 * (i % 4), 1 - 0.2 * (i % 3)) for i in range(num_colors)
-    ]
-    colors[0] = (0, 0, 0)
-    return bytes(round(255 * level) for color in colors for level in color)
