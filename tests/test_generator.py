@@ -114,8 +114,8 @@ def test_a_cut_splits_clips_and_shares_the_boundary_frame():
     np.testing.assert_array_equal(first.frames, frames[:7])
     np.testing.assert_array_equal(second.frames, frames[6:])
     assert (first.has_boundary, second.has_boundary) == (True, False)
-    # The second scene's colours are on the boundary frame too, so the join finds them again: two more trajectories, that
-    # begin at the cut and do not carry on those of the first scene.
+    # The second scene's colours are on the boundary frame too, so the join finds them again: two more,
+    # which begin at the cut and do not carry on those of the first scene.
     assert trajectories.num_trajectories == 4
     np.testing.assert_array_equal(trajectories.presence[:2].all(axis=1), False)
     assert [np.flatnonzero(row)[0] for row in trajectories.presence] == [0, 0, 6, 6]
