@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ import numpy as np
 
 from .frame_arrays import FrameSequence, is_frame_array, is_pil_image
 from .frame_size import fit_short_side, scale_frame
-from .image_file import ImageFile, open_image
+from .image_file import ImageFile, is_image_file
 from .sampling import MAX_FRAMES_BETWEEN, dense_indices, uniform_sample_indices
 from .video_frames import VideoDecodingError, VideoFrames, frame_rate
 
@@ -63,13 +64,11 @@ def decode_video(
         frames = FrameSequence(source, name, data_format)
     else:
         opener = _opener(source, name)
-        image = None if _is_url(source) else open_image(opener(), name)
-        if image is None:
+        if _is_url(source) or not is_image_file(opener, name):
             from .video_file import VideoFile
 
             return VideoFile(opener, name).read(num_frames, frame_interval, short_side, max_between)
-        with image:
-            animation = ImageFile(image, name)
+        with closing(ImageFile(opener, name)) as animation:
             return _take(animation, animation.timestamps, num_frames, frame_interval, short_side, max_between)
     timestamps = np.arange(len(frames)) / (fps or DEFAULT_ARRAY_FPS)
     return _take(frames, timestamps, num_frames, frame_interval, short_side, max_between)
@@ -119,11 +118,11 @@ def _frame_of_list(item: Any, name: str) -> Any:
     """A frame given as the path of an image is read; others pass."""
     if not isinstance(item, (str, os.PathLike)):
         return item
-    image = open_image(_opener(item, source_name(item))(), source_name(item))
-    if image is None:
+    opener = _opener(item, source_name(item))
+    if not is_image_file(opener, source_name(item)):
         raise VideoDecodingError(f"{source_name(item)}, in {name}, is not an image; expected the frames of one video")
-    with image:
-        return ImageFile(image, source_name(item))[0]
+    with closing(ImageFile(opener, source_name(item))) as image:
+        return image[0]
 
 
 def _is_url(source: Any) -> bool:
@@ -137,7 +136,7 @@ def _opener(source: Any, name: str) -> Any:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.is_file():
-            found = "is a folder" if path.is_dir() else "does not exist"
+            found = "is no regular file" if path.exists() else "does not exist"
             raise VideoDecodingError(f"{name} {found}; expected a video or image file")
         return lambda: str(path)
     if isinstance(source, (bytes, bytearray, memoryview)):

@@ -4,7 +4,7 @@ Pillow composes the frames of GIF, WebP and PNG animations and keeps their trans
 which FFmpeg's image demuxers do only in part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +24,7 @@ class ImageFile(Sequence[np.ndarray]):
     """The frames of an image file; a still image is one frame, and so is a file of several unrelated pages.
 
     Args:
-        image: An image that `open_image` opened.
+        opener: Gives the file's path, or a file object at its start, anew at each call.
         name: What error messages call the file.
 
     Raises:
@@ -35,29 +35,65 @@ class ImageFile(Sequence[np.ndarray]):
         timestamps: (N,) float64 seconds at which the frames appear; the first is 0.
     """
 
-    def __init__(self, image: Any, name: str):
-        self._image = image
+    def __init__(self, opener: Callable[[], str | BinaryIO], name: str):
+        self._opener = opener
         self._name = name
-        declared = getattr(image, "n_frames", 1) if image.format in ANIMATED_FORMATS else 1
-        durations = []
-        try:
-            for position in range(declared):
-                image.seek(position)
-                image.load()
-                durations.append(image.info.get("duration") or DEFAULT_DURATION_MS)
-        except _pillow_errors() as error:
-            if not durations:
-                raise VideoDecodingError(f"{name} is a damaged {image.format} image ({error})") from error
-            warn_of_damage(name, declared - len(durations), declared)
+        self._image: Any = open_image(opener(), name)
+        self._position = -1
+        durations: list[float] = []
+        while not durations or self._image.format in ANIMATED_FORMATS:
+            try:
+                self._step()
+            except EOFError:
+                break
+            # On damaged data Pillow's parsers raise whatever they trip over.
+            except Exception as error:
+                if not durations:
+                    self.close()
+                    raise VideoDecodingError(f"{name} is a damaged {self._image.format} image ({error})") from error
+                warn_of_damage(name, len(durations), None)
+                break
+            durations.append(self._image.info.get("duration") or DEFAULT_DURATION_MS)
+        if not durations:
+            raise VideoDecodingError(f"{name} is a {self._image.format} image without any frame")
         self.timestamps = np.concatenate([[0.0], np.cumsum(durations[:-1])]) / 1000
+        self._reopen()
 
     def __len__(self) -> int:
         return len(self.timestamps)
 
     def __getitem__(self, position):
-        """Frame `position` as (H, W, 3) uint8 RGB."""
-        self._image.seek(position)
+        """Frame `position` as (H, W, 3) uint8 RGB; fast where the positions asked for increase."""
+        if position < self._position:
+            self._reopen()
+        # Step by step, as the frames were found: none can then fail that did not before.
+        while self._position < position:
+            self._step()
         return pil_to_rgb(self._image)
+
+    def close(self) -> None:
+        """Close the file where Pillow opened it; a file object stays open."""
+        with self._image:
+            pass
+
+    def _reopen(self) -> None:
+        self.close()
+        self._image = open_image(self._opener(), self._name)
+        self._position = -1
+
+    def _step(self) -> None:
+        self._image.seek(self._position + 1)
+        self._image.load()
+        self._position += 1
+
+
+def is_image_file(opener: Callable[[], str | BinaryIO], name: str) -> bool:
+    """Whether a file is of a format listed in this module. Errors: as of `open_image`."""
+    image = open_image(opener(), name)
+    if image is None:
+        return False
+    with image:
+        return True
 
 
 def open_image(source: str | Path | BinaryIO, name: str) -> Any | None:
@@ -74,11 +110,5 @@ def open_image(source: str | Path | BinaryIO, name: str) -> Any | None:
         return Image.open(source, formats=formats)
     except UnidentifiedImageError:
         return None
-    except (OSError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise VideoDecodingError(f"{name} cannot be opened ({error}); expected a video or image file") from error
-
-
-def _pillow_errors() -> tuple[type[Exception], ...]:
-    from PIL import Image
-
-    return (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError)

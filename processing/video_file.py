@@ -25,6 +25,9 @@ MIN_FRAMES_SKIPPED = 16
 DEFAULT_RATE = 25.0
 """Frames per second of a stream that tells neither times nor a rate, as FFmpeg takes them."""
 
+URL_TIMEOUT_SECONDS = 30.0
+"""How long a server may keep silent."""
+
 # FFmpeg's demuxers for text art take any text file for a video.
 _TEXT_ART_CODECS = frozenset({"ansi", "bintext", "xbin", "idf"})
 
@@ -66,13 +69,11 @@ class VideoFile:
         shown: list[Any] = []
         num_hidden = 0
         with self._open() as (container, stream):
-            # A file that breaks off gives the packets before that.
-            with suppress(av.error.FFmpegError):
-                for packet in container.demux(stream):
-                    if packet.is_discard:
-                        num_hidden += 1
-                    elif packet.size > 0:
-                        shown.append((packet.pts, packet.dts, packet.is_keyframe))
+            for packet in _packets(container, stream):
+                if packet.is_discard:
+                    num_hidden += 1
+                elif packet.size > 0:
+                    shown.append((packet.pts, packet.dts, packet.is_keyframe))
             if not shown:
                 raise VideoDecodingError(f"{name} has a video stream ({stream.codec_context.name}) without any frame")
             self._rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
@@ -115,7 +116,7 @@ class VideoFile:
     def _open(self, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
         """The container and its first video stream that is neither a cover picture nor text."""
         try:
-            container = av.open(self._opener(), metadata_errors="replace")
+            container = av.open(self._opener(), metadata_errors="replace", timeout=URL_TIMEOUT_SECONDS)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoDecodingError(
                 f"{self._name} cannot be opened ({error.strerror or error}); expected a video or an image that FFmpeg "
@@ -213,7 +214,7 @@ class VideoFile:
 
     def _warn_if_fewer(self, num_available: int) -> None:
         if num_available < self._num_expected:
-            warn_of_damage(self._name, self._num_expected - num_available, self._num_expected)
+            warn_of_damage(self._name, num_available, self._num_expected)
 
 
 def _video_stream(container: Any, name: str) -> Any:
@@ -233,19 +234,23 @@ def _video_stream(container: Any, name: str) -> Any:
     return streams[0]
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
-    """Frames in order of presentation from where the container stands; damaged ones are left out."""
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Packets from where the container stands; of a file that breaks off, those before that."""
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets)
-        except (StopIteration, av.error.FFmpegError):
+        # At the end of a file in which further streams appeared midway, PyAV raises IndexError.
+        except (StopIteration, av.error.FFmpegError, IndexError):
             return
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        yield from (frame for frame in frames if not frame.is_corrupt)
+        yield packet
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Frames in order of presentation from where the container stands; damaged ones are left out."""
+    for packet in _packets(container, stream):
+        with suppress(av.error.FFmpegError):
+            yield from (frame for frame in packet.decode() if not frame.is_corrupt)
 
 
 def _assemble(

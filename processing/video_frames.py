@@ -44,11 +44,11 @@ def frame_rate(timestamps: np.ndarray, default: float) -> float:
     return (len(timestamps) - 1) / span if span > 0 else default
 
 
-def warn_of_damage(name: str, num_lost: int, num_frames: int) -> None:
-    """Warn that `num_lost` of the `num_frames` frames of a source cannot be read and the others are used."""
+def warn_of_damage(name: str, num_used: int, num_frames: int | None) -> None:
+    """Warn that only `num_used` frames of a source can be read, of `num_frames` or of who knows how many (None)."""
+    lost = "it breaks off" if num_frames is None else f"{num_frames - num_used} of its {num_frames} frames are lost"
     warnings.warn(
-        f"{name} is damaged: {num_lost} of its {num_frames} frames cannot be decoded; the other "
-        f"{num_frames - num_lost} are used",
+        f"{name} is damaged: {lost}; the {num_used} frames that can be decoded are used",
         VideoDecodingWarning,
         stacklevel=2,
     )

@@ -1,8 +1,10 @@
 """Decoding against videos whose every frame carries its own number, written by the tests with PyAV."""
 
 import io
+import socket
 import struct
 import threading
+import time
 import tracemalloc
 import warnings
 from fractions import Fraction
@@ -329,6 +331,25 @@ class TestImageFiles:
         assert np.allclose(video.timestamps, np.cumsum([0, *durations[:-1]]) / 1000)
         assert numbers_of(decode_video(path, num_frames=3).frames) == [2, 4, 6]
 
+    def test_files_stay_open_that_were_given_open(self, tmp_path):
+        for suffix in ("gif", "jpg", "webp"):
+            Image.fromarray(numbered(5)).save(tmp_path / f"image.{suffix}")
+            with open(tmp_path / f"image.{suffix}", "rb") as file:
+                first, again = decode_video(file), decode_video(file)
+                assert not file.closed
+            assert (first.frames == again.frames).all()
+
+    def test_an_animation_that_breaks_off_gives_the_frames_before(self, tmp_path):
+        path = tmp_path / "cut.png"
+        first, *rest = [Image.fromarray(numbered(i)) for i in range(10)]
+        first.save(path, save_all=True, append_images=rest, duration=100)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        with pytest.warns(VideoDecodingWarning, match=r"cut\.png is damaged: it breaks off; the \d frames"):
+            video = decode_video(path)
+        shown = numbers_of(video.frames)
+        assert shown == list(range(len(shown)))
+        assert 2 < len(shown) < 10
+
     def test_a_damaged_image_is_named(self, tmp_path):
         path = tmp_path / "cut.jpg"
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
@@ -375,6 +396,15 @@ class TestSources:
         image = numbered(77)
         for source in (image, Image.fromarray(image), torch.from_numpy(image).permute(2, 0, 1), image[..., 0]):
             assert numbers_of(decode_video(source).frames) == [77]
+
+    def test_a_silent_server_is_given_up(self, monkeypatch):
+        monkeypatch.setattr("trajvit.processing.video_file.URL_TIMEOUT_SECONDS", 0.5)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            address = f"http://127.0.0.1:{silent.getsockname()[1]}/clip.mp4"
+            started = time.monotonic()
+            with pytest.raises(VideoDecodingError, match="cannot be opened"):
+                decode_video(address)
+        assert time.monotonic() - started < 10
 
 
 class OneWay(io.RawIOBase):
@@ -485,7 +515,7 @@ class TestDamage:
             position, size = self.packet_places(path)[number]
             data[position : position + size] = bytes(size)
         Path(path).write_bytes(data)
-        with pytest.warns(VideoDecodingWarning, match=r"damaged\.mp4 is damaged: 4 of its 30 frames"):
+        with pytest.warns(VideoDecodingWarning, match=r"damaged\.mp4 is damaged: 4 of its 30 frames are lost; the 26"):
             video = decode_video(path, num_frames=None)
         assert numbers_of(video.frames) == video.frame_indices.tolist() == [*range(10), *range(14, 30)]
         assert np.allclose(video.timestamps, video.frame_indices / 24)
@@ -514,6 +544,26 @@ class TestDamage:
             video = decode_video(path, num_frames=5)
         assert numbers_of(video.frames) == video.frame_indices.tolist()
         assert video.frame_indices[-1] <= 20
+
+    @pytest.mark.parametrize("file_format", ["mp4", "matroska", "mpegts", "avi"])
+    def test_any_damage_ends_in_frames_or_in_the_one_error(self, tmp_path, file_format):
+        codec = "mpeg4" if file_format == "avi" else "libx264"
+        path = Path(write_numbered(tmp_path / "clip", 40, file_format=file_format, codec=codec, options={"g": "10"}))
+        whole = path.read_bytes()
+        rng = np.random.default_rng(0)
+        for _ in range(40):
+            data = bytearray(whole)
+            start, length = rng.integers(len(data)), rng.integers(1, 300)
+            data[start : start + length] = rng.bytes(length) if rng.random() < 0.5 else b""
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", VideoDecodingWarning)
+                try:
+                    video = decode_video(bytes(data), num_frames=8)
+                except VideoDecodingError:
+                    continue
+            assert len(video.frames) == len(video.frame_indices) <= 8
+            assert (np.diff(video.frame_indices) > 0).all()
+            assert (np.diff(video.timestamps) >= 0).all()
 
     def test_a_file_without_its_index_is_refused(self, clip, tmp_path):
         path = tmp_path / "headless.mp4"
