@@ -96,7 +96,7 @@ def is_image_file(opener: Callable[[], str | BinaryIO], name: str) -> bool:
         return True
 
 
-def open_image(source: str | Path | BinaryIO, name: str) -> Any | None:
+def open_image(source: str | Path | BinaryIO, name: str) -> Any:
     """Open a file as a PIL image; None when it is not of a format listed in this module.
 
     Raises:
