@@ -60,8 +60,8 @@ class ResamplerAttention(nn.Module):
 
     Time turns queries and keys (rotary positions, the query lies in the middle of the video), which lets a head prefer
     some frames. That alone says little: with even attention the sum over frames does not change when time is reversed.
-    So in half of the heads the values are turned too, each channel pair at its own speed, which makes the sum a temporal
-    spectrum; the other heads keep the plain mean.
+    So in half of the heads the values are turned too, each channel pair at its own speed, which makes the sum a
+    temporal spectrum; the other heads keep the plain mean.
     """
 
     def __init__(self, hidden_size: int, num_heads: int):

@@ -38,36 +38,39 @@ def segment_boxes(labels: torch.Tensor, num_trajectories: int) -> torch.Tensor:
     pixel = torch.arange(height * width, device=labels.device)
     spans = []
     for position, size in ((pixel % width, width), (torch.div(pixel, width, rounding_mode="floor"), height)):
-        occupied = torch.zeros(num_frames * (num_trajectories + 1) * size, dtype=torch.bool, device=labels.device)
-        occupied[(index * size + position).flatten()] = True
+        occupied = torch.zeros(num_frames * (num_trajectories + 1) * size, dtype=torch.uint8, device=labels.device)
+        occupied.index_fill_(0, (index * size + position).flatten(), 1)
         occupied = occupied.view(num_frames, num_trajectories + 1, size)[:, 1:]
-        steps = torch.arange(size, device=labels.device)
-        low = torch.where(occupied, steps, size).amin(-1)
-        high = torch.where(occupied, steps + 1, 0).amax(-1)
-        spans.append((torch.where(high > 0, low, 0) / size, high / size))
+        # The first largest element: the first occupied cell from either end, 0 where there is none.
+        low, gap = occupied.argmax(-1), occupied.flip(-1).argmax(-1)
+        spans.append((low / size, torch.where(occupied.amax(-1) > 0, size - gap, 0) / size))
     (x1, x2), (y1, y2) = spans
     return torch.stack([x1, y1, x2, y2], dim=-1)
 
 
-def _bilinear_taps(coarse: int, fine: int, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def _bilinear_taps(
+    coarse: int, fine: int, dtype: torch.dtype, device: torch.device
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The two coarse cells and weights behind each fine cell, as in `interpolate(..., align_corners=False)`."""
-    source = ((torch.arange(fine, device=device) + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
+    source = ((torch.arange(fine, dtype=dtype, device=device) + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
     low = source.floor().long().clamp(max=coarse - 1)
     high = (low + 1).clamp(max=coarse - 1)
     fraction = source - low
     return [(low, 1 - fraction), (high, fraction)]
 
 
-def resize_adjoint(labels: torch.Tensor, num_trajectories: int, height: int, width: int) -> torch.Tensor:
+def resize_adjoint(
+    labels: torch.Tensor, num_trajectories: int, height: int, width: int, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Share of every coarse cell in every trajectory's mask after a bilinear resize of (h, w) to (H, W).
 
-    `labels` (N, H, W). Returns (N, M, h * w) float32; a row sums to the trajectory's area.
+    `labels` (N, H, W). Returns (N, M, h * w) of `dtype`; a row sums to the trajectory's area.
     """
     num_frames = labels.shape[0]
     index = segment_index(labels, num_trajectories).view_as(labels)
-    shares = torch.zeros(num_frames * (num_trajectories + 1) * height * width, device=labels.device)
-    columns = _bilinear_taps(width, labels.shape[2], labels.device)
-    for row, row_weight in _bilinear_taps(height, labels.shape[1], labels.device):
+    shares = torch.zeros(num_frames * (num_trajectories + 1) * height * width, dtype=dtype, device=labels.device)
+    columns = _bilinear_taps(width, labels.shape[2], dtype, labels.device)
+    for row, row_weight in _bilinear_taps(height, labels.shape[1], dtype, labels.device):
         for column, column_weight in columns:
             cell = index * (height * width) + row[:, None] * width + column
             weight = (row_weight[:, None] * column_weight).expand(labels.shape)
@@ -89,8 +92,8 @@ def trajectory_pooling(features: torch.Tensor, labels: torch.Tensor, areas: torc
         pixels = features.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
         sums = pixels.new_zeros(num_frames * (num_trajectories + 1), channels)
         sums = sums.index_add(0, segment_index(labels, num_trajectories).flatten(), pixels)
-        pooled = sums.view(num_frames, num_trajectories + 1, channels)[:, 1:] / areas
+        pooled = sums.view(num_frames, num_trajectories + 1, channels)[:, 1:].div_(areas)
     else:
-        shares = resize_adjoint(labels, num_trajectories, height, width).to(dtype) / areas
+        shares = resize_adjoint(labels, num_trajectories, height, width, dtype) / areas
         pooled = shares.to(features.dtype) @ features.flatten(2).transpose(1, 2)
     return pooled.to(features.dtype)
