@@ -4,6 +4,7 @@ Shape letters: N frames, C channels of a stage, (h, w) its grid, D width.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,10 @@ class FrameFeatureExtractor(nn.Module):
 
     def __init__(self, config: TrajViTConfig):
         super().__init__()
-        self.backbone = AutoBackbone.from_config(config.backbone_config)
+        backbone_config: Any = config.backbone_config
+        # The attention chosen for the transformer is not the backbone's, which may have none: let it take its own.
+        backbone_config._attn_implementation = None
+        self.backbone = AutoBackbone.from_config(backbone_config)
         widths = self.backbone.channels
         self.projections = nn.ModuleList([nn.Linear(width, config.resampler_hidden_size) for width in widths])
 
