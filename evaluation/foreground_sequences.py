@@ -45,8 +45,8 @@ class ForegroundSequence:
         for path, position in zip(paths, positions, strict=True):
             if not path.is_file():
                 raise FileNotFoundError(f"there is no mask {path} for frame {self.frame_paths[position]}")
-        masks = _read_equal(paths, None)
-        return masks.any(-1) if masks.ndim == 4 else masks > 0
+        masks = _read_equal(paths, None) != 0
+        return np.logical_or.reduce(masks, axis=-1) if masks.ndim == 4 else masks
 
 
 def find_sequences(root: str | Path) -> list[ForegroundSequence]:
@@ -85,13 +85,15 @@ def _frame_paths(folder: Path) -> tuple[Path, ...]:
 
 
 def _read_equal(paths: Sequence[Path], mode: str | None) -> np.ndarray:
-    """Return images of one size as one array, converted to a PIL mode or (None) with the values they have."""
+    """Return images of one size as one array, in a PIL mode; None keeps the numbers of images with one channel."""
     images: list[np.ndarray] = []
     for path in paths:
         try:
             with Image.open(path) as image:
                 # The numbers of a palette image are what matters, not its colours: PIL gives these without conversion.
-                images.append(np.asarray(image if mode is None else image.convert(mode)))
+                # An alpha channel says nothing about the object and goes.
+                keep = mode is None and image.mode in ("1", "L", "P", "I", "I;16")
+                images.append(np.asarray(image if keep else image.convert(mode or "RGB")))
         except OSError as error:
             raise ValueError(f"{path} cannot be read as an image: {error}") from error
         if images[-1].shape != images[0].shape:

@@ -52,6 +52,15 @@ def test_davis_layout(tmp_path, mode):
     assert sequence.read_masks([1]).sum() == 10
 
 
+@pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "I;16"])
+def test_masks_of_other_kinds_mean_the_same(plain, mode):
+    path = plain / "jump/masks/00001.png"
+    with Image.open(path) as image:
+        converted = image.convert(mode)
+    converted.save(path)
+    assert find_sequences(plain)[0].read_masks([1]).sum() == 10
+
+
 def test_frames_that_are_not_asked_for_need_no_mask(plain):
     (plain / "jump/masks/00001.png").unlink()
     sequence = find_sequences(plain)[0]
