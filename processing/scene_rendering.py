@@ -30,13 +30,13 @@ def render_frames(script: SceneScript) -> Iterator[tuple[np.ndarray, np.ndarray]
             frame = cv2.warpAffine(
                 shot.background, background[index], (script.width, script.height), borderMode=cv2.BORDER_REFLECT_101
             )
-            kernel = _smear_kernel(background_blur[index])
+            kernel = smear_kernel(background_blur[index])
             if kernel is not None:
                 frame = cv2.filter2D(frame, -1, kernel)
             mask = np.zeros((script.height, script.width), np.int32)
             for number, (sprite, transforms) in enumerate(layers):
                 _paint(
-                    frame, mask, sprite.rgba, transforms[index], _smear_kernel(blurs[number][index]), first_id + number
+                    frame, mask, sprite.rgba, transforms[index], smear_kernel(blurs[number][index]), first_id + number
                 )
             yield capture(frame, shot.start + index), mask
         first_id += len(layers)
@@ -50,7 +50,7 @@ def _velocities(transforms: np.ndarray, script: SceneScript, size: tuple[int, in
     return script.sensor.shutter * np.gradient(transforms @ center, axis=0)
 
 
-def _smear_kernel(path: np.ndarray) -> np.ndarray | None:
+def smear_kernel(path: np.ndarray) -> np.ndarray | None:
     """Return the averaging kernel along a `path` (2,) of x y pixels, or None when it is shorter than a pixel."""
     length = float(np.hypot(*path))
     if length < 1:

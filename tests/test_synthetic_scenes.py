@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trajvit.processing.scene_motion import MOTIONS, Camera, Motion, draw_motion
-from trajvit.processing.scene_rendering import _smear_kernel
+from trajvit.processing.scene_rendering import smear_kernel
 from trajvit.processing.scene_script import Actor, SceneScript, SceneSettings, Sensor, Shot
 from trajvit.processing.scene_sprites import SHAPES, Sprite, draw_sprite
 from trajvit.processing.scene_textures import PHOTOS, Texture, color_name, load_photo
@@ -204,7 +204,7 @@ def test_a_fast_object_smears_in_a_long_exposure_but_its_mask_does_not():
 
 @pytest.mark.parametrize("path", [(3.0, 0.0), (0.0, -2.5), (4.0, 3.0), (-7.3, 5.1)])
 def test_smear_kernel_averages_along_the_path(path):
-    kernel = _smear_kernel(np.array(path))
+    kernel = smear_kernel(np.array(path))
     offsets = np.arange(len(kernel)) - len(kernel) // 2
     assert kernel.sum() == pytest.approx(1)
     assert (kernel * offsets).sum() == pytest.approx(0, abs=1e-4)
