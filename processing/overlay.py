@@ -11,7 +11,7 @@ _LINE_SHARE = 1 / 360
 _LINE_COLOR = (255, 255, 255)
 _LINE_OPACITY = 0.75
 _SHADOW_COLOR = (20, 20, 20)
-_SHADOW_OPACITY = 0.6
+_SHADOW_OPACITY = 0.45
 # An id is written where a disc of this share of the short side fits into its region, and not smaller.
 _LABEL_RADIUS_SHARE = 1 / 48
 _LABEL_RADIUS_PIXELS = 6.0
