@@ -9,6 +9,10 @@ from av.video.reformatter import VideoReformatter
 from .frame_arrays import over_white
 from .frame_size import fit_short_side
 
+# Colour matrices, by FFmpeg's number, that PyAV before 17 does not apply unless they are named and differ from those of
+# the result; RGB has none, so its own may be said to be any.
+_MATRICES = {1: "ITU709", 7: "SMPTE240M"}
+
 
 class FrameConverter:
     """Converts the frames of one video to (H, W, 3) uint8 RGB, all of one size.
@@ -36,7 +40,13 @@ class FrameConverter:
         height, width = self._size[::-1] if quarter_turn else self._size
         has_alpha = any(component.is_alpha for component in frame.format.components)
         image = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgba" if has_alpha else "rgb24", interpolation="AREA"
+            frame,
+            width=width,
+            height=height,
+            format="rgba" if has_alpha else "rgb24",
+            src_colorspace=_MATRICES.get(frame.colorspace),
+            dst_colorspace="ITU601",
+            interpolation="AREA",
         ).to_ndarray()
         if has_alpha:
             image = over_white(image)
