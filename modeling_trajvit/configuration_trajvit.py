@@ -112,7 +112,10 @@ class TrajViTConfig(PreTrainedConfig):
         options = backbone.to_dict() if isinstance(backbone, PreTrainedConfig) else dict(backbone)
         options.pop("out_indices", None)
         options |= {"num_channels": self.num_channels, "out_features": list(BACKBONE_STAGES)}
-        self.backbone_config = CONFIG_MAPPING[options.pop("model_type", "resnet")](**options)
+        model_type = options.pop("model_type", "resnet")
+        if model_type not in CONFIG_MAPPING:
+            raise ValueError(f"backbone_config has model_type={model_type!r}: expected a backbone of transformers.")
+        self.backbone_config = CONFIG_MAPPING[model_type](**options)
         super().__post_init__(**kwargs)
 
     def validate_architecture(self):

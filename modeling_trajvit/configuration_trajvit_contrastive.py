@@ -12,13 +12,19 @@ VISION_CONFIGS: dict[str, type[PreTrainedConfig]] = {"trajvit": TrajViTConfig}
 
 
 def _tower_config(
-    config: dict | PreTrainedConfig | None, default: str, own: dict[str, type[PreTrainedConfig]]
+    field: str, config: dict | PreTrainedConfig | None, default: str, own: dict[str, type[PreTrainedConfig]]
 ) -> PreTrainedConfig:
     if isinstance(config, PreTrainedConfig):
         return config
     options = dict(config or {})
     model_type = options.pop("model_type", default)
-    return (own[model_type] if model_type in own else CONFIG_MAPPING[model_type])(**options)
+    if model_type in own:
+        return own[model_type](**options)
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"{field} has model_type={model_type!r}: expected {[*own]} or a type registered in transformers."
+        )
+    return CONFIG_MAPPING[model_type](**options)
 
 
 @strict
@@ -61,8 +67,8 @@ class TrajViTContrastiveConfig(PreTrainedConfig):
         return cls(**{"vision_config": TrajViTConfig.from_name(name), **overrides})
 
     def __post_init__(self, **kwargs):
-        self.vision_config = _tower_config(self.vision_config, "trajvit", VISION_CONFIGS)
-        self.text_config = _tower_config(self.text_config, "bert", {})
+        self.vision_config = _tower_config("vision_config", self.vision_config, "trajvit", VISION_CONFIGS)
+        self.text_config = _tower_config("text_config", self.text_config, "bert", {})
         super().__post_init__(**kwargs)
 
     def validate_architecture(self):

@@ -12,14 +12,13 @@ Shape letters: B batch, T frames, M trajectories padded to the batch's most, P p
 D width of the resamplers, (H, W) image, (h, w) feature grid.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoBackbone, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.processing_utils import Unpack
@@ -27,7 +26,7 @@ from transformers.utils import TransformersKwargs, auto_docstring
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_trajvit import BACKBONE_STAGES, TrajViTConfig
+from .configuration_trajvit import TrajViTConfig
 from .frame_features import FrameFeatureExtractor
 from .model_inputs import check_trajectories, check_videos
 from .perceiver_resampler import PerceiverResampler, ResamplerAttention, TrajectoryPairs
@@ -196,17 +195,21 @@ class TrajViTModel(TrajViTPreTrainedModel):
         """A new model whose backbone starts from `config.backbone_checkpoint`, a Hub id or a folder.
 
         The checkpoint decides the backbone's architecture; `hub_options` (revision, token, ...) go to its
-        `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint.
+        `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint, or one that lacks weights.
         """
         if config.backbone_checkpoint is None:
             raise ValueError("backbone_checkpoint=None: expected a Hub id or a folder, such as 'microsoft/resnet-18'.")
-        config = copy.deepcopy(config)
-        backbone = AutoBackbone.from_pretrained(
-            config.backbone_checkpoint, out_features=list(BACKBONE_STAGES), **hub_options
+        backbone_config = AutoConfig.from_pretrained(config.backbone_checkpoint, **hub_options)
+        model = cls(type(config)(**{**config.to_dict(), "backbone_config": backbone_config}))
+        backbone = model.tokenizer.frame_features.backbone
+        weights, info = type(backbone).from_pretrained(
+            config.backbone_checkpoint, config=backbone.config, output_loading_info=True, **hub_options
         )
-        config.backbone_config = backbone.config
-        model = cls(config)
-        model.tokenizer.frame_features.backbone.load_state_dict(backbone.state_dict())
+        if info["missing_keys"]:
+            raise ValueError(
+                f"backbone_checkpoint={config.backbone_checkpoint!r} lacks {sorted(info['missing_keys'])}."
+            )
+        backbone.load_state_dict(weights.state_dict())
         return model
 
     @merge_with_config_defaults

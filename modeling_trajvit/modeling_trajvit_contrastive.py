@@ -1,6 +1,5 @@
 """Video-text contrastive model: a vision tower and a text tower meet in one normalised space."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +96,8 @@ class TrajViTForContrastive(PreTrainedModel):
         """A new model whose parts start from the checkpoints that the configuration names, Hub ids or folders.
 
         `config.text_checkpoint` starts the text tower and decides its architecture; a vision tower with a
-        `backbone_checkpoint` starts its backbone. `hub_options` (revision is not among them, since each part has its
-        own) go to each `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint.
+        `backbone_checkpoint` starts its backbone. `hub_options` (token, cache_dir, ...) go to each `from_pretrained`.
+        Raises `ValueError` when the configuration names no checkpoint, or one that lacks weights.
         """
         vision_config: Any = config.vision_config
         has_vision_checkpoint = getattr(vision_config, "backbone_checkpoint", None) is not None
@@ -106,20 +105,25 @@ class TrajViTForContrastive(PreTrainedModel):
             raise ValueError(
                 "text_checkpoint=None and vision_config.backbone_checkpoint=None: expected a Hub id or a folder."
             )
-        config = copy.deepcopy(config)
+        changed: dict[str, Any] = {}
         vision_model = text_model = None
         if has_vision_checkpoint:
             tower = VISION_TOWERS[vision_config.model_type]
             vision_model = tower.from_pretrained_parts(vision_config, **hub_options)
-            config.vision_config = vision_model.config
+            changed["vision_config"] = vision_model.config
         if config.text_checkpoint is not None:
-            text_model = AutoModel.from_pretrained(config.text_checkpoint, **hub_options)
-            config.text_config = text_model.config
-        model = cls(config)
+            text_model, info = AutoModel.from_pretrained(
+                config.text_checkpoint, output_loading_info=True, **hub_options
+            )
+            changed["text_config"] = text_model.config
+        model = cls(type(config)(**{**config.to_dict(), **changed}))
         if vision_model is not None:
             model.vision_model.load_state_dict(vision_model.state_dict())
         if text_model is not None:
-            # The checkpoint may hold the pooler that `text_pooling="cls"` leaves out.
+            # The pooler that `text_pooling="cls"` leaves out may be in the checkpoint or not.
+            lacking = set(info["missing_keys"]) & set(model.text_model.state_dict())
+            if lacking:
+                raise ValueError(f"text_checkpoint={config.text_checkpoint!r} lacks {sorted(lacking)}.")
             model.text_model.load_state_dict(text_model.state_dict(), strict=False)
         return model
 

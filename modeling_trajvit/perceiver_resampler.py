@@ -35,6 +35,24 @@ class TimeRotation(NamedTuple):
     value: tuple[torch.Tensor, torch.Tensor]  # (P, turning heads, d / 2) each
 
 
+def turning_heads(num_heads: int) -> int:
+    """Heads, the last ones, whose values turn with time."""
+    return num_heads - num_heads // 2
+
+
+def time_rotation(pairs: TrajectoryPairs, num_heads: int, head_dim: int, dtype: torch.dtype) -> TimeRotation:
+    """Cosines and sines of every pair's frame, the same for all layers of a resampler."""
+    turns = 2 * math.pi * frame_times(pairs.num_frames, pairs.frame.device)
+
+    def table(heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+        count = heads * (head_dim // 2)
+        frequencies = geometric_frequencies(LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY, count, turns.device)
+        angles = torch.outer(turns, frequencies).view(-1, heads, head_dim // 2)
+        return angles.cos().to(dtype)[pairs.frame], angles.sin().to(dtype)[pairs.frame]
+
+    return TimeRotation(key=table(1), value=table(turning_heads(num_heads)))
+
+
 def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Turns `x` (P, H, d), whose channel pairs are (i, i + d / 2)."""
     cos, sin = rotation
@@ -67,24 +85,11 @@ class ResamplerAttention(nn.Module):
     def __init__(self, hidden_size: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.num_turning_heads = num_heads - num_heads // 2
         self.head_dim = hidden_size // num_heads
         self.q_proj = nn.Linear(hidden_size, hidden_size)
         self.k_proj = nn.Linear(hidden_size, hidden_size)
         self.v_proj = nn.Linear(hidden_size, hidden_size)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
-
-    def time_rotation(self, pairs: TrajectoryPairs, dtype: torch.dtype) -> TimeRotation:
-        """Cosines and sines of every pair's frame; layers of one width and number of heads share them."""
-        turns = 2 * math.pi * frame_times(pairs.num_frames, pairs.frame.device)
-
-        def table(num_heads: int) -> tuple[torch.Tensor, torch.Tensor]:
-            count = num_heads * (self.head_dim // 2)
-            frequencies = geometric_frequencies(LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY, count, turns.device)
-            angles = torch.outer(turns, frequencies).view(-1, num_heads, self.head_dim // 2)
-            return angles.cos().to(dtype)[pairs.frame], angles.sin().to(dtype)[pairs.frame]
-
-        return TimeRotation(key=table(1), value=table(self.num_turning_heads))
 
     def attention_weights(
         self, query: torch.Tensor, features: torch.Tensor, pairs: TrajectoryPairs, rotation: TimeRotation
@@ -102,11 +107,10 @@ class ResamplerAttention(nn.Module):
         """`query` (S, D) and `features` (P, D) -> (S, D); a segment without a present pair attends to zeros."""
         weights = self.attention_weights(query, features, pairs, rotation).unsqueeze(-1)
         values = self.v_proj(features).unflatten(-1, (self.num_heads, self.head_dim))
-        still, turning = values.split([self.num_heads - self.num_turning_heads, self.num_turning_heads], dim=1)
+        heads = [self.num_heads - turning_heads(self.num_heads), turning_heads(self.num_heads)]
+        still, turning = values.split(heads, dim=1)
         context = []
-        for part, weight in zip(
-            (still, rotate(turning, rotation.value)), weights.split([still.shape[1], turning.shape[1]], 1), strict=True
-        ):
+        for part, weight in zip((still, rotate(turning, rotation.value)), weights.split(heads, dim=1), strict=True):
             weighted = part * weight
             sums = weighted.new_zeros(pairs.num_segments, *part.shape[1:])
             context.append(sums.index_add(0, pairs.segment, weighted))
@@ -122,6 +126,8 @@ class PerceiverResampler(nn.Module):
 
     def __init__(self, hidden_size: int, num_layers: int, num_heads: int, layer_norm_eps: float):
         super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = hidden_size // num_heads
         self.query = nn.Parameter(torch.empty(1, hidden_size))
         self.input_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.query_norms = nn.ModuleList([nn.LayerNorm(hidden_size, eps=layer_norm_eps) for _ in range(num_layers)])
@@ -132,8 +138,7 @@ class PerceiverResampler(nn.Module):
         """`features` (P, D), one row per pair -> (S, D), one row per trajectory; an absent one has the query's row."""
         features = self.input_norm(features)
         query = self.query.expand(pairs.num_segments, -1)
-        rotation = None
+        rotation = time_rotation(pairs, self.num_heads, self.head_dim, features.dtype)
         for norm, layer in zip(self.query_norms, self.layers, strict=True):
-            rotation = rotation or layer.time_rotation(pairs, features.dtype)
             query = query + layer(norm(query), features, pairs, rotation)
         return self.output_norm(query)
