@@ -298,6 +298,13 @@ def test_more_or_less_than_one_volume_is_an_error(discs):
         Trajectories.from_bytes(discs.to_bytes() + b"abc")
 
 
+def test_a_stream_that_is_longer_or_shorter_than_it_should_be_is_an_error(small_file):
+    chunks = dict(chunks_of(small_file))
+    for stream in (chunks[b"trAJ"][:-1], chunks[b"trAJ"] + b"\0", b""):
+        with pytest.raises(ValueError, match="do not decompress"):
+            Trajectories.from_bytes(png_of({**chunks, b"trAJ": stream}.items()))
+
+
 def test_other_text_chunks_are_left_alone(discs):
     chunks = chunks_of(discs.to_bytes())
     commented = png_of([chunks[0], (b"tEXt", b"Comment\0made by hand"), *chunks[1:]])
