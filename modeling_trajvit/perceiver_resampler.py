@@ -113,7 +113,7 @@ class ResamplerAttention(nn.Module):
         for part, weight in zip((still, rotate(turning, rotation.value)), weights.split(heads, dim=1), strict=True):
             weighted = part * weight
             sums = weighted.new_zeros(pairs.num_segments, *part.shape[1:])
-            context.append(sums.index_add(0, pairs.segment, weighted))
+            context.append(sums.index_add_(0, pairs.segment, weighted))
         return self.o_proj(torch.cat(context, dim=1).flatten(1).to(query.dtype))
 
 

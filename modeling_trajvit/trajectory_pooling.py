@@ -91,7 +91,7 @@ def trajectory_pooling(features: torch.Tensor, labels: torch.Tensor, areas: torc
     if (height, width) == labels.shape[1:]:
         pixels = features.permute(0, 2, 3, 1).reshape(-1, channels).to(dtype)
         sums = pixels.new_zeros(num_frames * (num_trajectories + 1), channels)
-        sums = sums.index_add(0, segment_index(labels, num_trajectories).flatten(), pixels)
+        sums.index_add_(0, segment_index(labels, num_trajectories).flatten(), pixels)
         pooled = sums.view(num_frames, num_trajectories + 1, channels)[:, 1:].div_(areas)
     else:
         shares = resize_adjoint(labels, num_trajectories, height, width, dtype) / areas
