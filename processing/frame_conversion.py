@@ -29,7 +29,7 @@ class FrameConverter:
         self._short_side = short_side
         self._size: tuple[int, int] | None = None
         # One reformatter for all frames keeps FFmpeg's scaler, which is costly to set up.
-        self._reformatter = VideoReformatter()
+        self._reformatter: Any = VideoReformatter()
 
     def __call__(self, frame: Any) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one `av.VideoFrame`; may raise `av.error.FFmpegError`."""

@@ -22,6 +22,9 @@ _TEXT_SETTINGS = {"padding": True, "truncation": True, "max_length": MAX_TEXT_TO
 class TrajViTProcessorKwargs(ProcessingKwargs, total=False):
     """Settings of a call to [`TrajViTProcessor`], by the part they are for."""
 
+    # Where earlier releases of transformers 5 look for what later ones find in the processor's `text_kwargs`.
+    _defaults = {"text_kwargs": _TEXT_SETTINGS}  # type: ignore[misc]  # noqa: RUF012
+
     videos_kwargs: TrajViTVideoProcessorKwargs  # type: ignore[misc]
 
 
@@ -77,7 +80,10 @@ class TrajViTProcessor(ProcessorMixin):
         if trajectories is not None and images is None and videos is None:
             raise ValueError("trajectories are given without videos or images; expected what they belong to.")
         settings = self._merge_kwargs(
-            tokenizer_init_kwargs=self.tokenizer.init_kwargs, return_tensors=return_tensors, **kwargs
+            self.valid_processor_kwargs,
+            tokenizer_init_kwargs=self.tokenizer.init_kwargs,
+            return_tensors=return_tensors,
+            **kwargs,
         )
         inputs: dict[str, Any] = {}
         if text is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoProcessor, AutoVideoProcessor, BertTokenizerFast
+from transformers import AutoProcessor, BertTokenizerFast
 
 from trajvit.modeling_trajvit.configuration_trajvit import TrajViTConfig
 from trajvit.modeling_trajvit.configuration_trajvit_contrastive import TrajViTContrastiveConfig
@@ -144,8 +144,6 @@ class TestSaving:
     def test_it_comes_back_as_it_was(self, processor, tmp_path):
         processor.video_processor.generator["max_trajectories"] = 9
         processor.save_pretrained(tmp_path / "saved")
-        # Registration of the video processor's class is what lets its part be found by name.
-        AutoVideoProcessor.register(TrajViTConfig, TrajViTVideoProcessor, exist_ok=True)
         restored = TrajViTProcessor.from_pretrained(tmp_path / "saved")
         assert restored.video_processor.to_dict() == processor.video_processor.to_dict()
         assert restored.video_processor.generator["max_trajectories"] == 9
@@ -155,8 +153,6 @@ class TestSaving:
         )
 
     def test_auto_class(self, processor, tmp_path):
-        AutoVideoProcessor.register(TrajViTConfig, TrajViTVideoProcessor, exist_ok=True)
-        AutoProcessor.register(TrajViTConfig, TrajViTProcessor, exist_ok=True)
         processor.save_pretrained(tmp_path / "saved")
         restored = AutoProcessor.from_pretrained(tmp_path / "saved")
         assert type(restored).__name__ == "TrajViTProcessor"

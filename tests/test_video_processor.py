@@ -309,7 +309,6 @@ class TestSettings:
         assert TrajViTVideoProcessor.from_pretrained(tmp_path, num_frames=3).num_frames == 3
 
     def test_auto_class(self, tmp_path):
-        AutoVideoProcessor.register(TrajViTConfig, TrajViTVideoProcessor, exist_ok=True)
         TrajViTVideoProcessor(num_frames=5).save_pretrained(tmp_path)
         processor = AutoVideoProcessor.from_pretrained(tmp_path)
         assert type(processor).__name__ == "TrajViTVideoProcessor"
