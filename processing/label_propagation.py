@@ -14,7 +14,7 @@ from skimage.measure import label as connected_pieces
 from skimage.segmentation import watershed
 
 from .frame_features import FrameFeatures
-from .optical_flow import FlowPair, warp_labels
+from .optical_flow import BackwardFlow, warp_labels
 from .superpixels import segment_frame
 
 BORDER_STRIP = 2  # pixels on each side of a border that are decided anew
@@ -34,7 +34,7 @@ class LabelPropagator:
         """Forget the previous frame: the next sampled frame is segmented afresh."""
         self._labels = None
 
-    def step(self, features: FrameFeatures, flow: FlowPair | None, is_sampled: bool) -> np.ndarray | None:
+    def step(self, features: FrameFeatures, flow: BackwardFlow | None, is_sampled: bool) -> np.ndarray | None:
         """Label the next frame.
 
         Args:
@@ -51,7 +51,7 @@ class LabelPropagator:
         else:
             if flow is None:
                 raise ValueError("The flow from the previous frame is needed to follow its regions.")
-            warped = np.where(flow.reliable, warp_labels(self._labels, flow.backward), 0)
+            warped = np.where(flow.reliable, warp_labels(self._labels, flow.vectors), 0)
             labels = self._snap(warped, features.gradient)
             self._labels = self._fill_holes(labels, features) if is_sampled else labels
         return self._labels

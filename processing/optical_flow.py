@@ -1,6 +1,10 @@
-"""Dense optical flow between consecutive frames, both ways, and which of its vectors can be trusted.
+"""Dense optical flow back to the previous frame, by fusing two proposals, and which of its vectors can be trusted.
 
-Shape legend: H height, W width. Flow vectors are (x, y) in pixels.
+A coarse-to-fine method loses what is small and moves unlike its surroundings: under a fast pan the object that the
+camera follows vanishes at the coarse scales. An exhaustive search over displacements has no such prior but no precision
+either. Each pixel takes the proposal under which the two frames agree better.
+
+Shape legend: H height, W width. Flow vectors are (x, y) in pixels, from the later frame into the earlier one.
 """
 
 from dataclasses import dataclass
@@ -11,59 +15,94 @@ import numpy as np
 from .frame_features import FrameFeatures
 
 MIN_FLOW_SIDE = 32  # pixels; smaller frames are padded, because DIS refuses images without room for its pyramid
-ROUND_TRIP_RELATIVE = 0.01  # of the squared flow lengths, as Sundaram, Brox and Keutzer (ECCV 2010) test flow
-ROUND_TRIP_ABSOLUTE = 1.0  # squared pixels
-RESIDUAL_WINDOW = 5  # pixels; side of the box over which the colour residual is averaged
+SEARCH_CELL = 4  # pixels; the search compares frames shrunk by this factor
+SEARCH_RADIUS = (12, 8)  # cells, horizontally and vertically: 48 x 32 pixels
+SEARCH_WINDOW = 3  # cells; side of the box over which the search compares
+SEARCH_CONTRAST = 4  # gain on the 8-bit colour difference, so that it saturates: an outlier is no worse than 64 units
+SEARCH_LENGTH_COST = 0.25  # per cell of displacement, against flat areas' drifting
+FUSION_SCALE = 2  # proposals are compared on frames shrunk by this factor
+RESIDUAL_WINDOW = 5  # pixels; side of the box over which colour residuals are averaged
+RESIDUAL_CAP = 30.0  # CIELAB units; also what a vector out of the frame costs
+SEARCH_GAIN, SEARCH_MARGIN = 0.9, 0.2  # the search's residual must be below gain * other - margin: it is less precise
 
 
 @dataclass(frozen=True, eq=False)
-class FlowPair:
-    """Flow between two consecutive frames.
+class BackwardFlow:
+    """Flow from a frame to the previous one.
 
     Attributes:
-        forward: (H, W, 2) float32, from a pixel of the earlier frame to its place in the later one.
-        backward: (H, W, 2) float32, from a pixel of the later frame to its place in the earlier one.
-        reliable: (H, W) bool on the later frame: the way back and forth closes, stays inside, and the colours agree.
+        vectors: (H, W, 2) float32, from a pixel to its place in the previous frame.
+        reliable: (H, W) bool: that place lies inside the frame and has the pixel's colour.
     """
 
-    forward: np.ndarray
-    backward: np.ndarray
+    vectors: np.ndarray
     reliable: np.ndarray
 
 
 class FlowEstimator:
-    """Dense inverse search flow (Kroeger et al., ECCV 2016) with forward-backward and colour checks."""
+    """Dense inverse search flow (Kroeger et al., ECCV 2016) fused with an exhaustive search."""
 
     def __init__(self, max_residual: float = 9.0) -> None:
         """Args: max_residual: CIELAB units by which a pixel may differ from where it came from, mean over 5 x 5."""
         self.max_residual = max_residual
-        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
-    def __call__(self, earlier: FrameFeatures, later: FrameFeatures) -> FlowPair:
+    def __call__(self, current: FrameFeatures, previous: FrameFeatures) -> BackwardFlow:
         """Estimate the flow between two frames of one size."""
-        forward = self._estimate(earlier.luma, later.luma)
-        backward = self._estimate(later.luma, earlier.luma)
-        return FlowPair(forward, backward, self._check(earlier, later, forward, backward))
+        smooth = self._coarse_to_fine(current.luma, previous.luma)
+        vectors = _fuse(smooth, search_displacements(current.lab, previous.lab), current.lab, previous.lab)
+        residual = colour_residual(current.lab, previous.lab, vectors)
+        return BackwardFlow(vectors, residual < self.max_residual)
 
-    def _estimate(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        height, width = source.shape
+    def _coarse_to_fine(self, current: np.ndarray, previous: np.ndarray) -> np.ndarray:
+        height, width = current.shape
         pad = (0, max(0, MIN_FLOW_SIDE - height), 0, max(0, MIN_FLOW_SIDE - width))
         if any(pad):
-            source, target = (cv2.copyMakeBorder(image, *pad, cv2.BORDER_REPLICATE) for image in (source, target))
-        return self._dis.calc(source, target, None)[:height, :width]
+            current, previous = (cv2.copyMakeBorder(luma, *pad, cv2.BORDER_REPLICATE) for luma in (current, previous))
+        return np.asarray(self._dis.calc(current, previous, None))[:height, :width]
 
-    def _check(
-        self, earlier: FrameFeatures, later: FrameFeatures, forward: np.ndarray, backward: np.ndarray
-    ) -> np.ndarray:
-        height, width = earlier.luma.shape
-        x, y = sampling_positions(backward)
-        inside = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-        returned = sample(forward, x, y)
-        gap = ((backward + returned) ** 2).sum(axis=2)
-        lengths = (backward**2).sum(axis=2) + (returned**2).sum(axis=2)
-        closes = gap < ROUND_TRIP_RELATIVE * lengths + ROUND_TRIP_ABSOLUTE
-        residual = np.sqrt(((later.lab - sample(earlier.lab, x, y)) ** 2).sum(axis=2))
-        return inside & closes & (cv2.blur(residual, (RESIDUAL_WINDOW, RESIDUAL_WINDOW)) < self.max_residual)
+
+def search_displacements(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """Best displacement of every cell over a window of displacements, by truncated absolute colour difference.
+
+    Args:
+        current, previous: (H, W, 3) float32 CIELAB.
+
+    Returns:
+        (ceil-ish H / SEARCH_CELL, W / SEARCH_CELL, 2) float32 pixels, into `previous`.
+    """
+    height, width = current.shape[:2]
+    here, there = (_shrink(_as_bytes(lab), SEARCH_CELL) for lab in (current, previous))
+    rows, columns = here.shape[:2]
+    reach_x, reach_y = SEARCH_RADIUS
+    there = cv2.copyMakeBorder(there, reach_y, reach_y, reach_x, reach_x, cv2.BORDER_REPLICATE)
+    displacements = np.array([(x, y) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1)])
+    length_costs = np.rint(SEARCH_LENGTH_COST * np.hypot(*displacements.T)).tolist()
+    costs = np.empty((len(displacements), rows, columns), np.uint8)
+    gain = np.full((1, 3), SEARCH_CONTRAST, np.float32)
+    for cost, (x, y), length_cost in zip(costs, (displacements + SEARCH_RADIUS).tolist(), length_costs, strict=True):
+        difference = cv2.transform(cv2.absdiff(here, there[y : y + rows, x : x + columns]), gain)
+        cv2.add(cv2.blur(difference, (SEARCH_WINDOW, SEARCH_WINDOW)), length_cost, dst=cost)
+    cell = np.float32((width / columns, height / rows))
+    return displacements.astype(np.float32)[costs.argmin(axis=0)] * cell
+
+
+def colour_residual(current: np.ndarray, previous: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """How far the colours at the ends of each vector are apart, mean over a window.
+
+    Args:
+        current, previous: (H, W, 3) float32 CIELAB.
+        vectors: (H, W, 2) float32 pixels.
+
+    Returns:
+        (H, W) float32 CIELAB units; RESIDUAL_CAP at most.
+    """
+    height, width = current.shape[:2]
+    x, y = sampling_positions(vectors)
+    difference = current - sample(previous, x, y)
+    residual = np.minimum(np.sqrt((difference * difference).sum(axis=2)), RESIDUAL_CAP)
+    residual[(x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5)] = RESIDUAL_CAP
+    return cv2.blur(residual, (RESIDUAL_WINDOW, RESIDUAL_WINDOW))
 
 
 def sampling_positions(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,5 +128,30 @@ def warp_labels(labels: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def compose_flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Flow from frame 0 to frame 2, given those from 0 to 1 and from 1 to 2."""
+    """Flow from frame 2 to frame 0, given those from 2 to 1 and from 1 to 0."""
     return first + sample(second, *sampling_positions(first))
+
+
+def _fuse(smooth: np.ndarray, searched: np.ndarray, current: np.ndarray, previous: np.ndarray) -> np.ndarray:
+    """The full-resolution flow, with the cells' displacement wherever that explains the colours clearly better."""
+    height, width = smooth.shape[:2]
+    here, there = _shrink(current, FUSION_SCALE), _shrink(previous, FUSION_SCALE)
+    size = here.shape[1::-1]
+    scale = np.float32((size[0] / width, size[1] / height))
+    smooth_residual = colour_residual(here, there, cv2.resize(smooth, size) * scale)
+    cells = cv2.resize(searched, size, interpolation=cv2.INTER_NEAREST)
+    searched_residual = colour_residual(here, there, cells * scale)
+    better = searched_residual < SEARCH_GAIN * smooth_residual - SEARCH_MARGIN
+    is_better = cv2.resize(better.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+    searched = cv2.resize(searched, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.where(is_better[..., None], searched, smooth)
+
+
+def _shrink(image: np.ndarray, factor: int) -> np.ndarray:
+    height, width = image.shape[:2]
+    size = (max(1, round(width / factor)), max(1, round(height / factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _as_bytes(lab: np.ndarray) -> np.ndarray:
+    return np.clip(lab + np.float32((0, 128, 128)), 0, 255).astype(np.uint8)

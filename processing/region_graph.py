@@ -89,7 +89,7 @@ class RegionGraphBuilder:
         Args:
             labels: (H, W) integers 0..R, 0 for no region.
             features: The frame.
-            flow: (H, W, 2) motion to the next frame added, in pixels; None where there is none.
+            flow: (H, W, 2) pixels to the frame added before; None where nothing is known.
         """
         flat = labels.ravel()
         self._num_frames += 1

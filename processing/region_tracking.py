@@ -11,11 +11,11 @@ import numpy as np
 from .backends import Clip, Progress
 from .frame_features import FrameFeatures, extract_features, histogram_distance
 from .label_propagation import LabelPropagator
-from .optical_flow import FlowEstimator, FlowPair, compose_flow
+from .optical_flow import BackwardFlow, FlowEstimator, compose_flow
 
 CUT_HISTOGRAM_DISTANCE = 0.45  # share of colour mass that changes at a cut, where also the flow fails ...
 CUT_RELIABLE_SHARE = 0.6  # ... on all but this share of the pixels
-LOST_RELIABLE_SHARE = 0.15  # where no more pixels than this can be followed nothing goes on, whatever the colours
+LOST_RELIABLE_SHARE = 0.25  # where no more pixels than this can be followed nothing goes on, whatever the colours
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class TrackedVideo:
         labels: (T, H, W) int32, 1..num_labels everywhere; none spans a cut.
         num_labels: Labels given so far; some may occur at intermediate frames only.
         features: T sampled frames' features.
-        flows: T flows (H, W, 2) float32 from each sampled frame to the next; None for the last one of a shot.
+        flows: T flows (H, W, 2) float32 from each sampled frame to the one before; None for the first one of a shot.
         shots: (T,) int64 number of the shot of each sampled frame.
         camera: (T, 2) float64 accumulated median motion of the picture, in pixels.
     """
@@ -56,22 +56,20 @@ def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress:
     shot, motion = 0, np.zeros(2)
     for position, (frame, is_sampled, goes_on) in enumerate(_frames(clips)):
         current = extract_features(frame)
-        flow = None if previous is None or not goes_on else estimate_flow(previous, current)
+        flow = None if previous is None or not goes_on else estimate_flow(current, previous)
         if previous is not None and (flow is None or is_cut(previous, current, flow)):
             propagator.restart()
             shot, flow, since_sampled = shot + 1, None, None
         if flow is not None:
-            motion = motion + np.median(flow.forward[::8, ::8].reshape(-1, 2), axis=0)
+            motion = motion - np.median(flow.vectors[::8, ::8].reshape(-1, 2), axis=0)
             if since_sampled is not None:
-                since_sampled = compose_flow(since_sampled, flow.forward)
+                since_sampled = compose_flow(flow.vectors, since_sampled)
         frame_labels = propagator.step(current, flow, is_sampled)
         if is_sampled:
-            if flows:
-                flows[-1] = since_sampled
             assert frame_labels is not None
             labels.append(frame_labels)
             features.append(current)
-            flows.append(None)
+            flows.append(since_sampled)
             shots.append(shot)
             camera.append(motion)
             since_sampled = np.zeros((*frame.shape[:2], 2), np.float32)
@@ -83,7 +81,7 @@ def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress:
     )
 
 
-def is_cut(earlier: FrameFeatures, later: FrameFeatures, flow: FlowPair) -> bool:
+def is_cut(earlier: FrameFeatures, later: FrameFeatures, flow: BackwardFlow) -> bool:
     """Whether nothing of the earlier frame goes on in the later one."""
     followed = flow.reliable.mean()
     changed = histogram_distance(earlier.histogram, later.histogram)
