@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,7 +20,7 @@ def videos(draw):
     return np.arange(31, dtype=np.uint8)[:, None, None, None].repeat(3, axis=-1), np.array(samples), key_frames
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(videos())
 def test_clips_run_from_key_frame_to_key_frame_inclusive(video):
     frames, samples, key_frames = video
@@ -109,7 +109,7 @@ def tracked_clips(draw):
     return clips, volumes
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(tracked_clips(), st.sampled_from([0.3, 0.5, 1.0]))
 def test_joining_against_a_loop(tracked, join_iou):
     clips, volumes = tracked

@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -85,7 +85,7 @@ def with_header(trajectories, **changes):
     return png_of(chunks.items())
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(any_trajectories())
 def test_bytes_come_back_equal(trajectories):
     assert Trajectories.from_bytes(trajectories.to_bytes()) == trajectories
