@@ -19,7 +19,8 @@ class FrameConverter:
 
     Pixel formats of any depth, range and matrix become 8-bit RGB; transparency is laid over white; frames are scaled
     (area average) and then turned upright as their display matrix says. The first frame decides the size: should the
-    resolution change within the video, later frames are scaled to it. Pixels that are not square are taken as they are.
+    resolution change within the video, later frames are scaled to it. Pixels that are not square are taken as they are,
+    and so are the brightness curves of HDR video.
 
     Args:
         short_side: Pixels; a larger first frame is scaled down to it. None keeps the size.

@@ -226,9 +226,8 @@ def _video_stream(container: Any, name: str) -> Any:
     ]
     if not streams:
         others = sorted({stream.type for stream in container.streams if stream.type != "video"})
-        raise VideoDecodingError(
-            f"{name} has no video stream ({f'only {others}' if others else 'nothing else either'}); expected one"
-        )
+        found = f"only {' and '.join(others)}" if others else "nor any other"
+        raise VideoDecodingError(f"{name} has no video stream ({found}); expected one")
     if streams[0].codec_context is None:
         raise VideoDecodingError(f"{name} holds video of a codec that this build of FFmpeg cannot decode")
     return streams[0]
