@@ -1,7 +1,7 @@
 """Video-text contrastive model: a vision tower and a text tower meet in one normalised space."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -15,6 +15,16 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
 from .contrastive_loss import bounded, info_nce
 from .modeling_trajvit import TrajViTModel
+
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .configuration_trajvit import TrajViTConfig  # noqa: F401
+    from .frame_features import FrameFeatureExtractor  # noqa: F401
+    from .model_inputs import check_videos  # noqa: F401
+    from .perceiver_resampler import PerceiverResampler  # noqa: F401
+    from .position_encoding import SinusoidalBoxEncoder  # noqa: F401
+    from .trajectory_pooling import trajectory_pooling  # noqa: F401
+    from .video_transformer import VideoTransformerEncoder  # noqa: F401
 
 # Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
 VISION_TOWERS: dict[str, Any] = {"trajvit": TrajViTModel}

@@ -17,6 +17,7 @@ from transformers import (
     ResNetConfig,
     ResNetForImageClassification,
 )
+from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
 
 from trajvit.modeling_trajvit import (
     TrajViTConfig,
@@ -186,6 +187,15 @@ def test_checkpoints_carry_their_code_to_where_trajvit_is_not_installed(saved, t
         check=False,
     )
     assert result.stdout.strip().endswith("loaded elsewhere"), result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("entry", [TrajViTConfig, TrajViTModel, TrajViTContrastiveConfig, TrajViTForContrastive])
+def test_a_checkpoints_main_file_names_every_module_it_needs(entry):
+    """Loaders of several transformers releases do not look further than this file."""
+    main_file = sys.modules[entry.__module__].__file__
+    named = {f"{name}.py" for name in get_relative_imports(main_file)}
+    needed = {os.path.basename(path) for path in get_relative_import_files(main_file)}
+    assert named == needed
 
 
 def test_checkpoints_name_their_classes(saved):
