@@ -14,7 +14,7 @@ import numpy as np
 MAX_GAP = 15  # sampled frames between the end of one and the start of the other
 MAX_DISTANCE = 0.3  # of the frame's short side, after subtracting the camera's median motion
 MAX_COLOUR_DISTANCE = 7.0  # CIELAB units between the mean colours
-LINKS_PER_REGION = 4
+DISTANCE_WEIGHT = 10.0  # CIELAB units that the largest distance counts as, in choosing the likest
 LINK_LENGTH = 4.0  # a link weighs as a border this many times as long as the smaller region is wide
 
 
@@ -66,7 +66,7 @@ def measure_lives(labels: np.ndarray, labs: Sequence[np.ndarray], num_regions: i
 def find_occlusion_links(
     lives: RegionLives, shots: np.ndarray, camera: np.ndarray, short_side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pair ended regions with later-born ones of like colour near where they vanished.
+    """Pair each later-born region with the likest of those that ended near where it appears, if any is like it.
 
     Args:
         lives: Of every region.
@@ -91,9 +91,11 @@ def find_occlusion_links(
         distance = np.linalg.norm(expected - lives.first_centre[born], axis=1)
         colour = np.linalg.norm(lives.colour[candidates] - lives.colour[born], axis=1)
         near = (distance < reach) & (colour < MAX_COLOUR_DISTANCE)
-        order = np.argsort((colour + 10 * distance / reach)[near], kind="stable")[:LINKS_PER_REGION]
-        for candidate in candidates[near][order].tolist():
-            pairs.append((candidate, born))
-            smaller = min(lives.largest_area[candidate], lives.largest_area[born])
-            lengths.append(LINK_LENGTH * float(np.sqrt(smaller)))
+        if not near.any():
+            continue
+        unlikeness = np.where(near, colour + DISTANCE_WEIGHT * distance / reach, np.inf)
+        candidate = int(candidates[unlikeness.argmin()])
+        pairs.append((candidate, born))
+        smaller = min(lives.largest_area[candidate], lives.largest_area[born])
+        lengths.append(LINK_LENGTH * float(np.sqrt(smaller)))
     return np.array(pairs, dtype=np.int64).reshape(-1, 2), np.array(lengths)
