@@ -38,12 +38,13 @@ def segment_boxes(labels: torch.Tensor, num_trajectories: int) -> torch.Tensor:
     pixel = torch.arange(height * width, device=labels.device)
     spans = []
     for position, size in ((pixel % width, width), (torch.div(pixel, width, rounding_mode="floor"), height)):
-        occupied = torch.zeros(num_frames * (num_trajectories + 1) * size, dtype=torch.uint8, device=labels.device)
+        occupied = torch.zeros(num_frames * (num_trajectories + 1) * size, dtype=torch.int16, device=labels.device)
         occupied.index_fill_(0, (index * size + position).flatten(), 1)
         occupied = occupied.view(num_frames, num_trajectories + 1, size)[:, 1:]
-        # The first largest element: the first occupied cell from either end, 0 where there is none.
-        low, gap = occupied.argmax(-1), occupied.flip(-1).argmax(-1)
-        spans.append((low / size, torch.where(occupied.amax(-1) > 0, size - gap, 0) / size))
+        steps = torch.arange(1, size + 1, dtype=torch.int16, device=labels.device)
+        high = (occupied * steps).amax(-1)
+        low = torch.where(high > 0, size - (occupied * steps.flip(0)).amax(-1), 0)
+        spans.append((low / size, high / size))
     (x1, x2), (y1, y2) = spans
     return torch.stack([x1, y1, x2, y2], dim=-1)
 
