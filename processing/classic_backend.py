@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from .backends import Clip, Progress
-from .label_propagation import LabelPropagator, absorb_fragments
+from .border_snapping import absorb_fragments
+from .label_propagation import LabelPropagator
 from .occlusion_links import find_occlusion_links, measure_lives
 from .region_graph import RegionGraphBuilder
 from .region_merging import MergeHistory, MergeWeights, merge_regions
@@ -36,7 +37,7 @@ class ClassicBackend:
         colour_weight: float = 1.0,
         gradient_weight: float = 1.0,
         motion_weight: float = 2 / 3,
-        area_exponent: float = 0.25,
+        area_exponent: float = 0.15,
         min_fragment: int = 24,
     ) -> None:
         """Configure the backend.

@@ -59,7 +59,8 @@ class FlowEstimator:
         pad = (0, max(0, MIN_FLOW_SIDE - height), 0, max(0, MIN_FLOW_SIDE - width))
         if any(pad):
             current, previous = (cv2.copyMakeBorder(luma, *pad, cv2.BORDER_REPLICATE) for luma in (current, previous))
-        return np.asarray(self._dis.calc(current, previous, None))[:height, :width]
+        start = np.zeros((*current.shape, 2), np.float32)
+        return np.asarray(self._dis.calc(current, previous, start))[:height, :width]
 
 
 def search_displacements(current: np.ndarray, previous: np.ndarray) -> np.ndarray:
@@ -83,7 +84,7 @@ def search_displacements(current: np.ndarray, previous: np.ndarray) -> np.ndarra
     for cost, (x, y), length_cost in zip(costs, (displacements + SEARCH_RADIUS).tolist(), length_costs, strict=True):
         difference = cv2.transform(cv2.absdiff(here, there[y : y + rows, x : x + columns]), gain)
         cv2.add(cv2.blur(difference, (SEARCH_WINDOW, SEARCH_WINDOW)), length_cost, dst=cost)
-    cell = np.float32((width / columns, height / rows))
+    cell = np.array((width / columns, height / rows), np.float32)
     return displacements.astype(np.float32)[costs.argmin(axis=0)] * cell
 
 
@@ -137,7 +138,7 @@ def _fuse(smooth: np.ndarray, searched: np.ndarray, current: np.ndarray, previou
     height, width = smooth.shape[:2]
     here, there = _shrink(current, FUSION_SCALE), _shrink(previous, FUSION_SCALE)
     size = here.shape[1::-1]
-    scale = np.float32((size[0] / width, size[1] / height))
+    scale = np.array((size[0] / width, size[1] / height), np.float32)
     smooth_residual = colour_residual(here, there, cv2.resize(smooth, size) * scale)
     cells = cv2.resize(searched, size, interpolation=cv2.INTER_NEAREST)
     searched_residual = colour_residual(here, there, cells * scale)
@@ -154,4 +155,4 @@ def _shrink(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _as_bytes(lab: np.ndarray) -> np.ndarray:
-    return np.clip(lab + np.float32((0, 128, 128)), 0, 255).astype(np.uint8)
+    return np.clip(lab + np.array((0, 128, 128), np.float32), 0, 255).astype(np.uint8)

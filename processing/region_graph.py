@@ -5,7 +5,7 @@ Everything is a sum over the frames added, so a trajectory is described by its w
 Shape legend: H height, W width, R regions, E contacts (pairs of regions that touch in some frame).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,16 +58,14 @@ class RegionGraph:
                 fresh.setdefault(pair, length)
         if not fresh:
             return self
-        added = np.array(list(fresh.values()))
-        return RegionGraph(
-            self.num_frames,
-            self.pixels,
-            self.colour_sums,
-            self.contour,
-            np.concatenate([self.pairs, np.array(list(fresh), dtype=np.int64)]),
-            np.concatenate([self.contact, added]),
-            np.concatenate([self.gradient_sums, gradient * added]),
-            np.concatenate([self.motion_sums, np.zeros(len(added))]),
+        added_pairs, added = np.array(list(fresh), dtype=np.int64), np.array(list(fresh.values()))
+        return replace(
+            self,
+            contour=self.contour + np.bincount(added_pairs.ravel(), np.repeat(added, 2), self.num_regions),
+            pairs=np.concatenate([self.pairs, added_pairs]),
+            contact=np.concatenate([self.contact, added]),
+            gradient_sums=np.concatenate([self.gradient_sums, gradient * added]),
+            motion_sums=np.concatenate([self.motion_sums, np.zeros(len(added))]),
         )
 
 

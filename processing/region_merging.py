@@ -35,7 +35,7 @@ class MergeWeights:
     colour: float = 1.0
     gradient: float = 1.0
     motion: float = 2 / 3
-    area_exponent: float = 0.25
+    area_exponent: float = 0.15
     contact_exponent: float = 0.5
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class _Regions:
         """Region i takes region j over."""
         self.pixels[i] += self.pixels[j]
         self.colour[i] = [a + b for a, b in zip(self.colour[i], self.colour[j], strict=True)]
-        self.contour[i] += max(0.0, self.contour[j] - 2 * self.contacts[i][j][0])
+        self.contour[i] += self.contour[j] - 2 * self.contacts[i][j][0]
         del self.contacts[i][j]
         for k, sums in self.contacts[j].items():
             if k == i:

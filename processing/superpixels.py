@@ -1,4 +1,4 @@
-"""Fine segmentation of a single frame: SLIC superpixels, with nearly identical neighbours merged.
+"""Fine segmentation of a frame: SLIC superpixels, nearly identical neighbours merged, borders put on image edges.
 
 Shape legend: H height, W width.
 """
@@ -6,6 +6,7 @@ Shape legend: H height, W width.
 import numpy as np
 from skimage.segmentation import slic
 
+from .border_snapping import snap_to_edges
 from .frame_features import FrameFeatures
 from .region_graph import RegionGraphBuilder
 from .region_merging import MergeWeights, merge_regions
@@ -41,7 +42,7 @@ def segment_frame(features: FrameFeatures, num_superpixels: int = 400, flat_cost
     builder = RegionGraphBuilder(int(superpixels.max()))
     builder.add_frame(superpixels, features)
     merged = merge_regions(builder.build(), _SAME_SURFACE, max_cost=flat_cost).labels_at(1)
-    return renumber(merged[superpixels])
+    return renumber(snap_to_edges(renumber(merged[superpixels]), features.gradient))
 
 
 def renumber(labels: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_a_budget_below_one_is_refused():
 
 def test_a_moving_object_keeps_its_trajectories():
     frames, masks = moving_square()
-    labels = ClassicBackend(num_superpixels=60).track(one_clip(frames), 12)[0]
+    labels = ClassicBackend(num_superpixels=150).track(one_clip(frames), 12)[0]
     on_object = [label for label in np.unique(labels) if masks[labels == label].mean() > 0.5]
     found = np.isin(labels, on_object)
     assert (found & masks).sum() / (found | masks).sum() > 0.9
