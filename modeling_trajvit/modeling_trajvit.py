@@ -139,7 +139,6 @@ def pair_rows(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     Compiled code has fixed shapes, so it lists all N * M and leaves it to `TrajectoryPairs.present` to mask.
     """
     if torch.compiler.is_compiling():
-        present = torch.ones_like(present)
         rows = torch.arange(present.numel(), device=present.device)
         return torch.div(rows, present.shape[1], rounding_mode="floor"), rows % present.shape[1]
     frame, trajectory = present.nonzero(as_tuple=True)
