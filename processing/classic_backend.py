@@ -4,6 +4,7 @@ Shape legend: T sampled frames over all clips, n sampled frames of a clip, H hei
 """
 
 from collections.abc import Sequence
+from operator import index
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class ClassicBackend:
 
     Every pixel of every sampled frame belongs to a trajectory (boundary frames at a cut excepted), and no trajectory
     spans a cut. One budget is shared by all clips: contacts are merged in the order of their cost, wherever they lie. A
-    video with more shots than `max_trajectories` still gets one trajectory per shot.
+    video with more shots than `max_trajectories` still gets one trajectory per shot, of which the generator then keeps
+    the largest.
     """
 
     name = "classic"
@@ -53,11 +55,11 @@ class ClassicBackend:
             min_fragment: Pixels; smaller separate pieces of a trajectory go to their neighbours. 0 keeps them.
 
         Raises:
-            ValueError: An option is out of range.
+            TypeError, ValueError: An option is no number of its kind, or out of range.
         """
-        if num_superpixels < 1:
+        if index(num_superpixels) < 1:
             raise ValueError(f"num_superpixels must be at least 1, got {num_superpixels}.")
-        if min_fragment < 0:
+        if index(min_fragment) < 0:
             raise ValueError(f"min_fragment must be at least 0 pixels, got {min_fragment}.")
         self.num_superpixels = num_superpixels
         self.occlusion_links = occlusion_links

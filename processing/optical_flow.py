@@ -18,7 +18,9 @@ MIN_FLOW_SIDE = 32  # pixels; smaller frames are padded, because DIS refuses ima
 SEARCH_CELL = 4  # pixels; the search compares frames shrunk by this factor
 SEARCH_RADIUS = (12, 8)  # cells, horizontally and vertically: 48 x 32 pixels
 SEARCH_WINDOW = 3  # cells; side of the box over which the search compares
-SEARCH_CONTRAST = 4  # gain on the 8-bit colour difference, so that it saturates: an outlier is no worse than 64 units
+SEARCH_CONTRAST_DOUBLINGS = (
+    2  # the 8-bit colour difference is doubled so often; saturating, it bounds outliers to 64 units
+)
 SEARCH_LENGTH_COST = 0.25  # per cell of displacement, against flat areas' drifting
 FUSION_SCALE = 2  # proposals are compared on frames shrunk by this factor
 RESIDUAL_WINDOW = 5  # pixels; side of the box over which colour residuals are averaged
@@ -73,16 +75,22 @@ def search_displacements(current: np.ndarray, previous: np.ndarray) -> np.ndarra
         (ceil-ish H / SEARCH_CELL, W / SEARCH_CELL, 2) float32 pixels, into `previous`.
     """
     height, width = current.shape[:2]
-    here, there = (_shrink(_as_bytes(lab), SEARCH_CELL) for lab in (current, previous))
-    rows, columns = here.shape[:2]
+    cells = [_shrink(_as_bytes(lab), SEARCH_CELL) for lab in (current, previous)]
+    rows, columns = cells[0].shape[:2]
     reach_x, reach_y = SEARCH_RADIUS
-    there = cv2.copyMakeBorder(there, reach_y, reach_y, reach_x, reach_x, cv2.BORDER_REPLICATE)
+    # One plane a channel: saturating sums of planes are several times faster than a sum over interleaved channels.
+    here = cv2.split(cells[0])
+    there = cv2.split(cv2.copyMakeBorder(cells[1], reach_y, reach_y, reach_x, reach_x, cv2.BORDER_REPLICATE))
     displacements = np.array([(x, y) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1)])
     length_costs = np.rint(SEARCH_LENGTH_COST * np.hypot(*displacements.T)).tolist()
     costs = np.empty((len(displacements), rows, columns), np.uint8)
-    gain = np.full((1, 3), SEARCH_CONTRAST, np.float32)
     for cost, (x, y), length_cost in zip(costs, (displacements + SEARCH_RADIUS).tolist(), length_costs, strict=True):
-        difference = cv2.transform(cv2.absdiff(here, there[y : y + rows, x : x + columns]), gain)
+        lightness, green_red, blue_yellow = (
+            cv2.absdiff(plane, other[y : y + rows, x : x + columns]) for plane, other in zip(here, there, strict=True)
+        )
+        difference = cv2.add(cv2.add(lightness, green_red), blue_yellow)
+        for _ in range(SEARCH_CONTRAST_DOUBLINGS):
+            difference = cv2.add(difference, difference)
         cv2.add(cv2.blur(difference, (SEARCH_WINDOW, SEARCH_WINDOW)), length_cost, dst=cost)
     cell = np.array((width / columns, height / rows), np.float32)
     return displacements.astype(np.float32)[costs.argmin(axis=0)] * cell

@@ -14,6 +14,7 @@ from trajvit.processing.border_snapping import (
     thick_gaps,
 )
 from trajvit.processing.classic_backend import ClassicBackend
+from trajvit.processing.clips import join_clips
 from trajvit.processing.frame_features import extract_features
 from trajvit.processing.label_propagation import LabelPropagator
 from trajvit.processing.occlusion_links import find_occlusion_links, measure_lives
@@ -183,3 +184,17 @@ def test_identity_survives_an_occlusion_by_links_alone(occlusion_links):
     for t, label in ((0, before), (-1, after)):
         assert (labels[t][masks[t]] == label).mean() > 0.9
         assert masks[t][labels[t] == label].mean() > 0.9
+
+
+def test_a_trajectory_hidden_at_a_key_frame_does_not_break_the_budget():
+    frames, masks = behind_a_pillar()
+    hidden = next(t for t, mask in enumerate(masks) if not mask.any())
+    first, second = frames[: hidden + 1], frames[hidden:]
+    clips = [Clip(first, np.arange(len(first)), True), Clip(second, np.arange(len(second)), False)]
+    volumes = ClassicBackend(num_superpixels=150).track(clips, 16)
+    both_sides = np.intersect1d(volumes[0], volumes[1])
+    # The case is there: some label of both clips is not on the boundary frame, so the join makes two of it.
+    assert np.setdiff1d(both_sides, volumes[1][0]).size
+    joined = join_clips(clips, volumes)
+    assert (joined > 0).all()
+    assert len(np.unique(joined)) <= 16
