@@ -75,7 +75,7 @@ def attend(
     heads, half = (layer.num_heads, layer.head_dim), layer.head_dim // 2
     turning = turning_heads(layer.num_heads)
     slowest_to_fastest = (LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY)
-    turns = 2 * math.pi * frame_times(features.shape[1], features.device)[:, None, None]
+    turns = 2 * math.pi * frame_times(present[:1].new_ones(1, features.shape[1]))[0, :, None, None]
     key_speeds = geometric_frequencies(*slowest_to_fastest, half, features.device)
     value_speeds = geometric_frequencies(*slowest_to_fastest, turning * half, features.device).view(turning, half)
     value_speeds = torch.cat([value_speeds.new_zeros(layer.num_heads - turning, half), value_speeds])

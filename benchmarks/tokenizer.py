@@ -33,6 +33,7 @@ from literal_tokenizer import boxes_of_masks, enlarge_and_sum, literal_tokens, m
 
 from trajvit.modeling_trajvit import TrajViTConfig, TrajViTModel
 from trajvit.modeling_trajvit.modeling_trajvit import TrajectoryTokenizer, pair_rows
+from trajvit.modeling_trajvit.position_encoding import frame_times
 from trajvit.modeling_trajvit.trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
 
 Form = Callable[[], torch.Tensor]
@@ -185,7 +186,9 @@ class Case:
     def resamplers(self) -> tuple[Form, Form]:
         dense = self.random(self.num_trajectories, len(self.labels), self.width)
         packed = dense.transpose(0, 1)[self.rows]
-        pairs = self.tokenizer.describe_pairs(self.present, len(self.labels))
+        is_frame = torch.ones(1, len(self.labels), dtype=torch.bool, device=self.labels.device)
+        videos = torch.zeros_like(self.labels[:, 0, 0])
+        pairs = self.tokenizer.describe_pairs(self.present, videos, frame_times(is_frame)[0], batch_size=1)
         there = self.present.any(0).unsqueeze(1)
         both = (self.tokenizer.appearance_resampler, self.tokenizer.position_resampler)
         return (

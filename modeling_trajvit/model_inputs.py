@@ -80,3 +80,24 @@ def check_trajectories(
                 f"{num_trajectories}, the width of trajectory_attention_mask."
             )
     return labels, trajectory_attention_mask.bool()
+
+
+def check_frame_mask(
+    frame_attention_mask: torch.Tensor | None, batch_size: int, num_frames: int, device: torch.device
+) -> torch.Tensor:
+    """Returns which frames a video has, bool (B, T), all where no mask is given.
+
+    Raises `ValueError` on another shape and on a video without a frame.
+    """
+    if frame_attention_mask is None:
+        return torch.ones(batch_size, num_frames, dtype=torch.bool, device=device)
+    if tuple(frame_attention_mask.shape) != (batch_size, num_frames):
+        raise ValueError(
+            f"frame_attention_mask has shape {tuple(frame_attention_mask.shape)}: expected {(batch_size, num_frames)}, "
+            "one value for each frame of pixel_values_videos."
+        )
+    frame_mask = frame_attention_mask.bool()
+    if not torch.compiler.is_compiling() and not frame_mask.any(1).all():
+        row = int((~frame_mask.any(1)).nonzero()[0])
+        raise ValueError(f"frame_attention_mask[{row}] is all 0: expected at least one frame in every video.")
+    return frame_mask

@@ -9,7 +9,7 @@ The rows of the supplement's Table 2, in order, are the parts of `TrajectoryToke
     Main Transformer              VideoTransformerEncoder  ViT-Large over CLS and trajectory tokens
 
 Shape letters: B batch, T frames, M trajectories padded to the batch's most, P present (trajectory, frame) pairs,
-D width of the resamplers, (H, W) image, (h, w) feature grid.
+N frames of a batch, D width of the resamplers, (H, W) image, (h, w) feature grid.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_trajvit import TrajViTConfig
 from .frame_features import FrameFeatureExtractor
-from .model_inputs import check_trajectories, check_videos
+from .model_inputs import check_frame_mask, check_trajectories, check_videos
 from .perceiver_resampler import PerceiverResampler, ResamplerAttention, TrajectoryPairs
-from .position_encoding import SinusoidalBoxEncoder
+from .position_encoding import SinusoidalBoxEncoder, frame_times
 from .trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
 from .video_transformer import VideoTransformerAttention, VideoTransformerEncoder, VideoTransformerLayer
 
@@ -69,21 +69,31 @@ class TrajectoryTokenizer(nn.Module):
         pixel_values_videos: torch.Tensor,
         trajectory_maps: torch.Tensor,
         trajectory_attention_mask: torch.Tensor | None = None,
+        frame_attention_mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, T, 3, H, W) frames, (B, T, h, w) ids and (B, M) mask -> tokens (B, M, hidden_size), mask (B, M) bool.
 
-        A token is there when its mask is set and it owns a pixel in some frame; all others are zeros.
+        A token is there when its mask is set and it owns a pixel in some frame; all others are zeros. Frames that
+        `frame_attention_mask` (B, T) marks as padding are left out (compiled code, whose shapes are fixed, runs the
+        backbone over them and ignores what comes).
         """
         batch_size, num_frames = pixel_values_videos.shape[:2]
         labels, trajectory_mask = check_trajectories(
             trajectory_maps, trajectory_attention_mask, batch_size, num_frames, self.config.feature_size
         )
+        frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, labels.device)
         num_trajectories = trajectory_mask.shape[1]
+        videos = torch.arange(batch_size, device=labels.device).repeat_interleave(num_frames)
         frames, labels = pixel_values_videos.flatten(0, 1), labels.flatten(0, 1)
+        times = frame_times(frame_mask).flatten()
+        is_frame = frame_mask.flatten()
+        if frame_attention_mask is not None and not torch.compiler.is_compiling():
+            frames, labels, times, videos = frames[is_frame], labels[is_frame], times[is_frame], videos[is_frame]
+            is_frame = is_frame[is_frame]
 
         areas = segment_areas(labels, num_trajectories)
-        present = (areas > 0) & trajectory_mask.repeat_interleave(num_frames, 0)
-        pairs = self.describe_pairs(present, num_frames)
+        present = (areas > 0) & trajectory_mask[videos] & is_frame.unsqueeze(-1)
+        pairs = self.describe_pairs(present, videos, times, batch_size)
         boxes = segment_boxes(labels, num_trajectories)[pair_rows(present)]
 
         appearance = self.pool_frames(frames, labels, areas, present)
@@ -91,27 +101,29 @@ class TrajectoryTokenizer(nn.Module):
         tokens = self.appearance_mlp(self.appearance_resampler(appearance, pairs))
         tokens = tokens + self.position_mlp(self.position_resampler(position, pairs))
 
-        token_mask = present.view(batch_size, num_frames, num_trajectories).any(1)
+        frames_present = labels.new_zeros(batch_size, num_trajectories).index_add(0, videos, present.long())
+        token_mask = frames_present > 0
         tokens = tokens.view(batch_size, num_trajectories, self.config.hidden_size)
         return tokens * token_mask.unsqueeze(-1), token_mask
 
     @staticmethod
-    def describe_pairs(present: torch.Tensor, num_frames: int) -> TrajectoryPairs:
-        """`present` (B * T, M) bool -> the pairs that the resamplers run over, frame by frame."""
+    def describe_pairs(
+        present: torch.Tensor, videos: torch.Tensor, times: torch.Tensor, batch_size: int
+    ) -> TrajectoryPairs:
+        """`present` (N, M) bool, `videos` (N,) 0..B-1, `times` (N,) -> the pairs that the resamplers run over."""
         frame, trajectory = pair_rows(present)
-        video = torch.div(frame, num_frames, rounding_mode="floor")
         return TrajectoryPairs(
-            segment=video * present.shape[1] + trajectory,
-            frame=frame % num_frames,
+            segment=videos[frame] * present.shape[1] + trajectory,
+            frame=frame,
             present=present[frame, trajectory],
-            num_segments=present.shape[0] // num_frames * present.shape[1],
-            num_frames=num_frames,
+            num_segments=batch_size * present.shape[1],
+            times=times,
         )
 
     def pool_frames(
         self, frames: torch.Tensor, labels: torch.Tensor, areas: torch.Tensor, present: torch.Tensor
     ) -> torch.Tensor:
-        """Mean feature under the mask of every listed pair: (B * T, 3, H, W) frames -> (P, D).
+        """Mean feature under the mask of every listed pair: (N, 3, H, W) frames -> (P, D).
 
         Outside training, frames pass in chunks, so that memory does not grow with their number. In training they pass
         together: their activations are kept anyway, and batch norm takes its statistics from all frames of the batch.
@@ -219,6 +231,7 @@ class TrajViTModel(TrajViTPreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         trajectory_maps: torch.Tensor | None = None,
         trajectory_attention_mask: torch.Tensor | None = None,
+        frame_attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TrajViTModelOutput:
         r"""
@@ -228,9 +241,11 @@ class TrajViTModel(TrajViTPreTrainedModel):
             The trajectory that owns each cell, 1 to `num_trajectories`, 0 for none.
         trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
             1 for a trajectory, 0 for padding. Without it every trajectory with pixels counts.
+        frame_attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
+            1 for a frame, 0 for padding of a video with fewer frames than the batch's longest. Without it all count.
         """
         frames = check_videos(pixel_values_videos, self.config).to(self.dtype)
-        tokens, token_mask = self.tokenizer(frames, trajectory_maps, trajectory_attention_mask)
+        tokens, token_mask = self.tokenizer(frames, trajectory_maps, trajectory_attention_mask, frame_attention_mask)
         hidden_states, pooled, token_mask = self.encoder(tokens, token_mask, **kwargs)
         return TrajViTModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, token_mask=token_mask)
 

@@ -144,6 +144,7 @@ class TrajViTForContrastive(PreTrainedModel):
         pixel_values_videos: torch.Tensor,
         trajectory_maps: torch.Tensor | None = None,
         trajectory_attention_mask: torch.Tensor | None = None,
+        frame_attention_mask: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         r"""
@@ -153,6 +154,8 @@ class TrajViTForContrastive(PreTrainedModel):
             The trajectory that owns each cell, 0 for none; unused by towers that need no trajectories.
         trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
             1 for a trajectory, 0 for padding.
+        frame_attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
+            1 for a frame, 0 for padding of a video with fewer frames than the batch's longest.
 
         Returns the vision tower's output with `pooler_output` projected to the common space, not normalised.
         """
@@ -160,6 +163,7 @@ class TrajViTForContrastive(PreTrainedModel):
             pixel_values_videos=pixel_values_videos,
             trajectory_maps=trajectory_maps,
             trajectory_attention_mask=trajectory_attention_mask,
+            frame_attention_mask=frame_attention_mask,
             return_dict=True,
             **kwargs,
         )
@@ -197,6 +201,7 @@ class TrajViTForContrastive(PreTrainedModel):
         pixel_values_videos: torch.Tensor | None = None,
         trajectory_maps: torch.Tensor | None = None,
         trajectory_attention_mask: torch.Tensor | None = None,
+        frame_attention_mask: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         return_loss: bool | None = None,
@@ -209,6 +214,8 @@ class TrajViTForContrastive(PreTrainedModel):
             The trajectory that owns each cell, 0 for none.
         trajectory_attention_mask (`torch.LongTensor` of shape `(batch_size, num_trajectories)`, *optional*):
             1 for a trajectory, 0 for padding.
+        frame_attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
+            1 for a frame, 0 for padding of a video with fewer frames than the batch's longest.
         return_loss (`bool`, *optional*):
             Whether to return the loss, which takes the i-th video and the i-th text to match. It is the loss of the
             batch at hand and needs no process group; a loss over several processes starts from the embeddings.
@@ -216,7 +223,12 @@ class TrajViTForContrastive(PreTrainedModel):
         if input_ids is None:
             raise ValueError("input_ids is missing: use get_video_features for videos alone.")
         vision = self.get_video_features(
-            pixel_values_videos, trajectory_maps, trajectory_attention_mask, return_dict=True, **kwargs
+            pixel_values_videos,
+            trajectory_maps,
+            trajectory_attention_mask,
+            frame_attention_mask,
+            return_dict=True,
+            **kwargs,
         )
         text = self.get_text_features(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
         # Similarities are divided by a small temperature: half precision would round the logits too coarsely.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .position_encoding import frame_times, geometric_frequencies
+from .position_encoding import geometric_frequencies
 
 # Cycles over the whole video: the slowest wave is monotone over it, the fastest alternates between 16 sampled frames.
 LOWEST_TIME_FREQUENCY, HIGHEST_TIME_FREQUENCY = 0.5, 8.0
@@ -22,10 +22,10 @@ class TrajectoryPairs(NamedTuple):
     """The (trajectory, frame) pairs of a batch, one row each."""
 
     segment: torch.Tensor  # (P,) int64 in 0..S-1: batch index * M + trajectory
-    frame: torch.Tensor  # (P,) int64 in 0..T-1
+    frame: torch.Tensor  # (P,) int64, row of `times`
     present: torch.Tensor  # (P,) bool: the trajectory has pixels in that frame
     num_segments: int
-    num_frames: int
+    times: torch.Tensor  # (N,) float32, the time of every frame of the batch as a share of its video
 
 
 class TimeRotation(NamedTuple):
@@ -42,7 +42,7 @@ def turning_heads(num_heads: int) -> int:
 
 def time_rotation(pairs: TrajectoryPairs, num_heads: int, head_dim: int, dtype: torch.dtype) -> TimeRotation:
     """Cosines and sines of every pair's frame, the same for all layers of a resampler."""
-    turns = 2 * math.pi * frame_times(pairs.num_frames, pairs.frame.device)
+    turns = 2 * math.pi * pairs.times
 
     def table(heads: int) -> tuple[torch.Tensor, torch.Tensor]:
         count = heads * (head_dim // 2)

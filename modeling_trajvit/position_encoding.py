@@ -34,10 +34,12 @@ class SinusoidalBoxEncoder(nn.Module):
         return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-def frame_times(num_frames: int, device: torch.device) -> torch.Tensor:
-    """Where each of T uniformly sampled frames lies in its video: (T,) float32 in -1/2..1/2, 0 in the middle.
+def frame_times(frame_mask: torch.Tensor) -> torch.Tensor:
+    """Where every uniformly sampled frame lies in its video: (B, T) float32 in -1/2..1/2, 0 in the middle.
 
-    Frames are the middles of T equal segments, so time is a share of the video whatever T is: 16 and 64 frames of one
-    video agree on it, and an image, the video of one frame, lies at 0, where a rotation does nothing.
+    `frame_mask` (B, T) bool: which frames a video has; the others are padding, and their times mean nothing. Frames are
+    the middles of equal segments, so time is a share of the video whatever T is: 16 and 64 frames of one video agree on
+    it, and an image, the video of one frame, lies at 0, where a rotation does nothing.
     """
-    return (torch.arange(num_frames, device=device, dtype=torch.float32) + 0.5) / num_frames - 0.5
+    counts = frame_mask.sum(1, keepdim=True).clamp(min=1)
+    return (frame_mask.cumsum(1) - 0.5) / counts - 0.5

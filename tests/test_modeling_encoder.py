@@ -40,6 +40,27 @@ def test_padding_never_touches_a_real_token(attention, padding):
     assert padded.token_mask.sum(1).tolist() == [6, 10]
 
 
+@pytest.mark.parametrize("num_frames", [1, 3])
+@pytest.mark.parametrize("front", [False, True])
+def test_padding_frames_change_nothing(num_frames, front):
+    model = make_model()
+    frames, labels, mask = make_videos(num_frames=4)
+    kept = slice(4 - num_frames, None) if front else slice(num_frames)
+    frame_mask = torch.ones(2, 4, dtype=torch.long)
+    frame_mask[0] = 0
+    frame_mask[0, kept] = 1
+    with torch.no_grad():
+        alone = model(frames[:1, kept], labels[:1, kept], mask[:1])
+        whole = model(frames[1:], labels[1:], mask[1:])
+        batch = model(frames, labels, mask, frame_mask)
+        compiled_listing = torch.compile(model, backend="eager", fullgraph=True)(frames, labels, mask, frame_mask)
+    for row, single in enumerate((alone, whole)):
+        torch.testing.assert_close(batch.pooler_output[row], single.pooler_output[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(batch.last_hidden_state[row], single.last_hidden_state[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(compiled_listing.pooler_output, batch.pooler_output, rtol=0, atol=1e-5)
+    assert not torch.allclose(batch.pooler_output[0], model(frames, labels, mask).pooler_output[0], atol=1e-3)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_permuting_ids_permutes_tokens_and_leaves_the_pooled_output(pooling):
     model = make_model(pooling=pooling)

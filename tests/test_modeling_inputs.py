@@ -91,6 +91,12 @@ def test_a_mask_of_another_batch_is_an_error(model):
     fails(model, r"trajectory_attention_mask has shape \(2, 2\)", trajectory_attention_mask=torch.ones(2, 2))
 
 
+def test_frame_masks_that_do_not_fit_are_errors(model):
+    fails(model, r"frame_attention_mask has shape \(1, 4\): expected \(1, 3\)", frame_attention_mask=torch.ones(1, 4))
+    nothing = torch.zeros(1, 3, dtype=torch.long)
+    fails(model, r"frame_attention_mask\[0\] is all 0: expected at least one frame", frame_attention_mask=nothing)
+
+
 @pytest.mark.parametrize("name", ["pixel_values_videos", "trajectory_maps"])
 def test_missing_inputs_are_named(model, name):
     fails(model, f"{name} is missing", **{name: None})

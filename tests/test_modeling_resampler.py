@@ -28,7 +28,8 @@ def make_presence():
 
 def pairs_of(present, listed=None):
     segment, frame = (present if listed is None else listed).nonzero(as_tuple=True)
-    return TrajectoryPairs(segment, frame, present[segment, frame], present.shape[0], present.shape[1])
+    times = frame_times(torch.ones(1, present.shape[1], dtype=torch.bool))[0]
+    return TrajectoryPairs(segment, frame, present[segment, frame], present.shape[0], times)
 
 
 def speeds(count):
@@ -134,14 +135,23 @@ def test_time_reaches_the_values_and_not_only_the_logits():
     assert (forwards - backwards).norm() > 0.1 * forwards.norm()
 
 
+def times_of(*counts):
+    """Times of videos with so many frames, padded at the end to the longest."""
+    return frame_times(torch.arange(max(counts)) < torch.tensor(counts)[:, None])
+
+
 def test_time_is_a_share_of_the_video():
-    times = frame_times(4, torch.device("cpu"))
-    torch.testing.assert_close(times, torch.tensor([-3, -1, 1, 3]) / 8)
-    assert frame_times(1, torch.device("cpu")).item() == 0.0
+    torch.testing.assert_close(times_of(4)[0], torch.tensor([-3, -1, 1, 3]) / 8)
+    assert times_of(1).item() == 0.0
     # Four frames out of 64 have their mean in the middle of one segment out of 16.
-    torch.testing.assert_close(
-        frame_times(64, torch.device("cpu")).view(16, 4).mean(1), frame_times(16, torch.device("cpu"))
-    )
+    torch.testing.assert_close(times_of(64).view(16, 4).mean(1), times_of(16)[0])
+
+
+def test_padding_frames_do_not_stretch_time():
+    times = times_of(4, 16, 1)
+    torch.testing.assert_close(times[0, :4], times_of(4)[0])
+    torch.testing.assert_close(times[1], times_of(16)[0])
+    assert times[2, 0] == 0.0
 
 
 def test_every_box_coordinate_has_the_full_set_of_frequencies():

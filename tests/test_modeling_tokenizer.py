@@ -6,6 +6,7 @@ from torch import nn
 
 from trajvit.modeling_trajvit import TrajViTConfig, TrajViTModel
 from trajvit.modeling_trajvit.modeling_trajvit import pair_rows
+from trajvit.modeling_trajvit.position_encoding import frame_times
 from trajvit.modeling_trajvit.trajectory_pooling import segment_areas, segment_boxes
 
 
@@ -24,10 +25,15 @@ def moving_square(num_frames, start, step, side=14, size=56):
     return labels
 
 
+def pairs_of_one_video(tokenizer, present):
+    times = frame_times(torch.ones(1, len(present), dtype=torch.bool))[0]
+    return tokenizer.describe_pairs(present, torch.zeros(len(present), dtype=torch.long), times, batch_size=1)
+
+
 def position_token(tokenizer, labels):
     present = segment_areas(labels, 1) > 0
     boxes = segment_boxes(labels, 1)[pair_rows(present)]
-    pairs = tokenizer.describe_pairs(present, len(labels))
+    pairs = pairs_of_one_video(tokenizer, present)
     with torch.no_grad():
         return tokenizer.position_mlp(tokenizer.position_resampler(tokenizer.box_encoder(boxes), pairs))[0]
 
@@ -100,7 +106,7 @@ def literal_tokens(tokenizer, frames, labels, num_trajectories):
     tokens = []
     for trajectory in range(num_trajectories):
         there = masks[:, trajectory].any(2).any(1)
-        pairs = tokenizer.describe_pairs(there[:, None], len(frames))
+        pairs = pairs_of_one_video(tokenizer, there[:, None])
         codes = tokenizer.box_encoder(boxes[there, trajectory]).to(features.dtype)
         token = tokenizer.appearance_mlp(tokenizer.appearance_resampler(pooled[there, trajectory], pairs))
         tokens.append((token + tokenizer.position_mlp(tokenizer.position_resampler(codes, pairs)))[0])
