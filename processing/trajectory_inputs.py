@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .sampling import uniform_sample_indices
 from .trajectories import Trajectories
 from .video_frames import VideoFrames
 
@@ -48,31 +47,33 @@ def check_fit(trajectories: Trajectories, video: VideoFrames, name: str) -> None
         )
 
 
-def pad_batch(
-    pixel_values: Sequence[torch.Tensor], maps: Sequence[Trajectories]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pad_batch(pixel_values: Sequence[torch.Tensor], maps: Sequence[Trajectories]) -> dict[str, torch.Tensor]:
     """Join videos that may differ in their numbers of frames and of trajectories.
 
-    A video with fewer frames than the longest is spread over its frames: frame i of t goes to the frame in the middle
-    of the i-th of t equal segments, so it keeps its place in time as a share of the video, by which the model knows
-    time, up to half a frame of the longest. The frames between are black (the mean colour where normalised) and have no
-    trajectory, so they contribute nothing.
+    A video with fewer frames than the longest is padded at its end with zeros and empty maps.
 
     Args:
         pixel_values: B tensors (t, 3, height, width), of one height and width.
         maps: B trajectories at the resolution of the feature grid, with the same t.
 
     Returns:
-        Frames (B, T, 3, height, width), maps (B, T, h, w) int64, mask (B, M) int64 with 1 for a trajectory.
+        `pixel_values_videos` (B, T, 3, height, width), `trajectory_maps` (B, T, h, w) int64 and
+        `trajectory_attention_mask` (B, M) int64 with 1 for a trajectory. Only where the numbers of frames differ,
+        `frame_attention_mask` (B, T) int64 with 1 for a frame.
     """
     num_frames = max(len(frames) for frames in pixel_values)
     num_trajectories = max(trajectories.num_trajectories for trajectories in maps)
-    frames_batch = pixel_values[0].new_zeros(len(maps), num_frames, *pixel_values[0].shape[1:])
-    maps_batch = torch.zeros(len(maps), num_frames, maps[0].height, maps[0].width, dtype=torch.int64)
-    mask = torch.zeros(len(maps), num_trajectories, dtype=torch.int64)
+    inputs = {
+        "pixel_values_videos": pixel_values[0].new_zeros(len(maps), num_frames, *pixel_values[0].shape[1:]),
+        "trajectory_maps": torch.zeros(len(maps), num_frames, maps[0].height, maps[0].width, dtype=torch.int64),
+        "trajectory_attention_mask": torch.zeros(len(maps), num_trajectories, dtype=torch.int64),
+    }
+    if any(len(frames) < num_frames for frames in pixel_values):
+        inputs["frame_attention_mask"] = torch.zeros(len(maps), num_frames, dtype=torch.int64)
     for row, (frames, trajectories) in enumerate(zip(pixel_values, maps, strict=True)):
-        places = torch.from_numpy(uniform_sample_indices(num_frames, len(frames)))
-        frames_batch[row, places] = frames
-        maps_batch[row, places] = torch.from_numpy(trajectories.ids.astype(np.int64))
-        mask[row, : trajectories.num_trajectories] = 1
-    return frames_batch, maps_batch, mask
+        inputs["pixel_values_videos"][row, : len(frames)] = frames
+        inputs["trajectory_maps"][row, : len(frames)] = torch.from_numpy(trajectories.ids.astype(np.int64))
+        inputs["trajectory_attention_mask"][row, : trajectories.num_trajectories] = 1
+        if "frame_attention_mask" in inputs:
+            inputs["frame_attention_mask"][row, : len(frames)] = 1
+    return inputs

@@ -35,7 +35,7 @@ DEFAULT_GENERATOR: dict[str, Any] = {
 """The settings of `TrajectoryGenerator()`."""
 
 _FRAME_SIZE = {"height": 224, "width": 224}
-_MODEL_INPUTS = ["pixel_values_videos", "trajectory_maps", "trajectory_attention_mask"]
+_MODEL_INPUTS = ["pixel_values_videos", "trajectory_maps", "trajectory_attention_mask", "frame_attention_mask"]
 
 # Settings that every video processor in transformers has, and that would part the frames from their trajectories.
 _UNSUPPORTED = ("do_center_crop", "crop_size", "do_pad", "fps", "return_metadata")
@@ -118,7 +118,8 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         Returns:
             `pixel_values_videos` (B, T, 3, 224, 224) float32, `trajectory_maps` (B, T, 56, 56) int64 and
             `trajectory_attention_mask` (B, M) int64; PyTorch tensors, or NumPy arrays with `return_tensors="np"`.
-            T and M are the most of the batch; see `pad_batch` for how shorter videos are padded.
+            T and M are the most of the batch. Where videos differ in their numbers of frames, the shorter are padded
+            at the end, and `frame_attention_mask` (B, T) int64 tells the model which frames are there.
 
         Raises:
             VideoDecodingError: If a video cannot be decoded; in a batch the message names which.
@@ -147,11 +148,7 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
             raise ValueError("The videos of a batch differ in height and width; expected one size, or do_resize=True.")
         grid = settings["feature_size"]
         inputs = pad_batch(pixel_values, [trajectories.resize(grid, grid) for trajectories in used])
-        return _batch_feature(
-            dict(zip(self.model_input_names, inputs, strict=True)),
-            settings["return_tensors"],
-            used if return_trajectories else None,
-        )
+        return _batch_feature(inputs, settings["return_tensors"], used if return_trajectories else None)
 
     def _settings(self, **kwargs: Any) -> dict[str, Any]:
         """The settings of one call: its own, and the processor's for the others."""

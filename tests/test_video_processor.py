@@ -82,7 +82,8 @@ def clip(tmp_path_factory):
 class TestInputs:
     def test_shapes_types_and_names(self, processor, clip):
         inputs = processor(clip)
-        assert list(inputs) == processor.model_input_names
+        assert list(inputs) == ["pixel_values_videos", "trajectory_maps", "trajectory_attention_mask"]
+        assert set(inputs) < set(processor.model_input_names)
         assert inputs["pixel_values_videos"].shape == (1, 4, 3, 224, 224)
         assert inputs["pixel_values_videos"].dtype == torch.float32
         assert inputs["trajectory_maps"].shape == (1, 4, 56, 56)
@@ -132,7 +133,7 @@ class TestInputs:
         given = processor(clip, trajectories=generated["trajectories"], return_trajectories=True)
         assert StripesBackend.num_calls == calls
         assert given["trajectories"] == generated["trajectories"]
-        for name in processor.model_input_names:
+        for name in set(generated) - {"trajectories"}:
             assert torch.equal(given[name], generated[name])
 
     def test_given_trajectories_need_no_backend(self, clip):
@@ -156,7 +157,7 @@ class TestInputs:
 
     def test_numpy_arrays_and_devices(self, processor, clip):
         arrays, tensors = processor(clip, return_tensors="np"), processor(clip, device="cpu")
-        for name in processor.model_input_names:
+        for name in tensors:
             assert isinstance(arrays[name], np.ndarray)
             assert np.array_equal(arrays[name], tensors[name].numpy())
 
@@ -208,27 +209,26 @@ class TestBatches:
             assert torch.equal(inputs["pixel_values_videos"][row], alone["pixel_values_videos"][0])
             assert torch.equal(inputs["trajectory_maps"][row], alone["trajectory_maps"][0])
 
-    def test_shorter_videos_are_spread_over_the_frames_of_the_longest(self, processor):
+    def test_shorter_videos_are_padded_at_the_end(self, processor):
         long, short = moving_frames(16), moving_frames(3)
         inputs = processor([long, short], num_frames=16)
-        filled = inputs["trajectory_maps"][1].flatten(1).any(dim=1).nonzero().flatten().tolist()
-        assert filled == [2, 8, 13]
+        assert inputs["frame_attention_mask"].tolist() == [[1] * 16, [1] * 3 + [0] * 13]
+        assert inputs["frame_attention_mask"].dtype == torch.int64
         alone = processor(short)
-        assert torch.equal(inputs["pixel_values_videos"][1, filled], alone["pixel_values_videos"][0])
-        assert torch.equal(inputs["trajectory_maps"][1, filled], alone["trajectory_maps"][0])
-        empty = [i for i in range(16) if i not in filled]
-        assert not inputs["pixel_values_videos"][1, empty].any()
+        assert torch.equal(inputs["pixel_values_videos"][1, :3], alone["pixel_values_videos"][0])
+        assert torch.equal(inputs["trajectory_maps"][1, :3], alone["trajectory_maps"][0])
+        assert not inputs["pixel_values_videos"][1, 3:].any()
+        assert not inputs["trajectory_maps"][1, 3:].any()
 
-    def test_a_spread_video_has_the_tokens_that_it_has_alone(self, processor):
+    @pytest.mark.parametrize("num_frames", [1, 4, 5])
+    def test_a_padded_video_has_the_tokens_that_it_has_alone(self, processor, num_frames):
         torch.manual_seed(0)
         model = TrajViTModel(TrajViTConfig.from_name("tiny")).eval()
-        long, short = moving_frames(15), moving_frames(5)
+        long, short = moving_frames(15), moving_frames(num_frames)
         with torch.no_grad():
             together = model(**processor([long, short], num_frames=15)).last_hidden_state[1]
-            alone = model(**processor(short, num_frames=5)).last_hidden_state[0]
-            reversed_alone = model(**processor(short[::-1].copy(), num_frames=5)).last_hidden_state[0]
+            alone = model(**processor(short, num_frames=15)).last_hidden_state[0]
         assert (together - alone).abs().max() < 1e-5
-        assert (reversed_alone - alone).abs().max() > 1e-3
 
     def test_what_is_one_video_and_what_is_a_batch(self, processor, clip, tmp_path):
         frames = moving_frames(4)
