@@ -25,6 +25,8 @@ SEARCH_LENGTH_COST = 0.25  # per cell of displacement, against flat areas' drift
 FUSION_SCALE = 2  # proposals are compared on frames shrunk by this factor
 RESIDUAL_WINDOW = 5  # pixels; side of the box over which colour residuals are averaged
 RESIDUAL_CAP = 30.0  # CIELAB units; also what a vector out of the frame costs
+ROUND_TRIP_RELATIVE = 0.01  # of the squared flow lengths, as Sundaram, Brox and Keutzer (ECCV 2010) test flow
+ROUND_TRIP_ABSOLUTE = 1.0  # squared pixels
 SEARCH_GAIN, SEARCH_MARGIN = 0.9, 0.2  # the search's residual must be below gain * other - margin: it is less precise
 
 
@@ -55,6 +57,15 @@ class FlowEstimator:
         vectors = _fuse(smooth, search_displacements(current.lab, previous.lab), current.lab, previous.lab)
         residual = colour_residual(current.lab, previous.lab, vectors)
         return BackwardFlow(vectors, residual < self.max_residual)
+
+    def round_trip_share(self, current: FrameFeatures, previous: FrameFeatures, flow: BackwardFlow) -> float:
+        """Share of pixels that reliably lead to the previous frame and from there back to themselves, in 0..1."""
+        forward = self._coarse_to_fine(previous.luma, current.luma)
+        returned = sample(forward, *sampling_positions(flow.vectors))
+        gap = ((flow.vectors + returned) ** 2).sum(axis=2)
+        lengths = (flow.vectors**2).sum(axis=2) + (returned**2).sum(axis=2)
+        closes = gap < ROUND_TRIP_RELATIVE * lengths + ROUND_TRIP_ABSOLUTE
+        return float((flow.reliable & closes).mean())
 
     def _coarse_to_fine(self, current: np.ndarray, previous: np.ndarray) -> np.ndarray:
         height, width = current.shape

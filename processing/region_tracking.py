@@ -13,9 +13,10 @@ from .frame_features import FrameFeatures, extract_features, histogram_distance
 from .label_propagation import LabelPropagator
 from .optical_flow import BackwardFlow, FlowEstimator, compose_flow
 
-CUT_HISTOGRAM_DISTANCE = 0.45  # share of colour mass that changes at a cut, where also the flow fails ...
-CUT_RELIABLE_SHARE = 0.6  # ... on all but this share of the pixels
-LOST_RELIABLE_SHARE = 0.25  # where no more pixels than this can be followed nothing goes on, whatever the colours
+LOST_SHARE = 0.25  # where no more pixels than this can be followed nothing goes on, whatever the colours
+CUT_CHANGE, CUT_FOLLOWED_SHARE = 0.45, 0.6  # share of colour mass that changes, where no more pixels are followed
+# Shots before one background share its colours, so pixels are followed by colour; but their way back does not close.
+LIKELY_CHANGE, LIKELY_ROUND_TRIP_SHARE = 0.2, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress:
     for position, (frame, is_sampled, goes_on) in enumerate(_frames(clips)):
         current = extract_features(frame)
         flow = None if previous is None or not goes_on else estimate_flow(current, previous)
-        if previous is not None and (flow is None or is_cut(previous, current, flow)):
+        if previous is not None and (flow is None or is_cut(previous, current, flow, estimate_flow)):
             propagator.restart()
             shot, flow, since_sampled = shot + 1, None, None
         if flow is not None:
@@ -81,11 +82,13 @@ def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress:
     )
 
 
-def is_cut(earlier: FrameFeatures, later: FrameFeatures, flow: BackwardFlow) -> bool:
+def is_cut(earlier: FrameFeatures, later: FrameFeatures, flow: BackwardFlow, estimator: FlowEstimator) -> bool:
     """Whether nothing of the earlier frame goes on in the later one."""
-    followed = flow.reliable.mean()
+    followed = float(flow.reliable.mean())
     changed = histogram_distance(earlier.histogram, later.histogram)
-    return bool(followed < LOST_RELIABLE_SHARE or (changed > CUT_HISTOGRAM_DISTANCE and followed < CUT_RELIABLE_SHARE))
+    if followed < LOST_SHARE or (changed > CUT_CHANGE and followed < CUT_FOLLOWED_SHARE):
+        return True
+    return changed > LIKELY_CHANGE and estimator.round_trip_share(later, earlier, flow) < LIKELY_ROUND_TRIP_SHARE
 
 
 def _frames(clips: Sequence[Clip]) -> Iterator[tuple[np.ndarray, bool, bool]]:

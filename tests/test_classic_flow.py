@@ -105,5 +105,25 @@ def test_a_cut_is_told_from_a_fast_pan():
     previous, panned = (extract_features(window(picture, 20, left)) for left in (20, 60))
     other = extract_features(window(255 - textured(7, 160, 300) // 2, 20, 20))
     estimate = FlowEstimator()
-    assert not is_cut(previous, panned, estimate(panned, previous))
-    assert is_cut(previous, other, estimate(other, previous))
+    assert not is_cut(previous, panned, estimate(panned, previous), estimate)
+    assert is_cut(previous, other, estimate(other, previous), estimate)
+
+
+def test_a_cut_between_shots_before_one_wall_is_seen():
+    wall = textured(8, 120, 320) // 8 + 90
+    frames = [window(wall, 0, left) for left in (0, 160)]
+    for frame, colour in zip(frames, ((200, 60, 50), (50, 90, 200)), strict=True):
+        frame[30:90, 40:110] = colour
+    previous, current = map(extract_features, frames)
+    estimate = FlowEstimator()
+    flow = estimate(current, previous)
+    assert is_cut(previous, current, flow, estimate)
+
+
+def test_the_round_trip_closes_where_the_picture_goes_on():
+    picture = textured(9, 200, 240)
+    previous, current = extract_features(window(picture, 20, 30)), extract_features(window(picture, 23, 25))
+    estimate = FlowEstimator()
+    assert estimate.round_trip_share(current, previous, estimate(current, previous)) > 0.85
+    other = extract_features(window(textured(10, 200, 240), 20, 30))
+    assert estimate.round_trip_share(other, previous, estimate(other, previous)) < 0.1
