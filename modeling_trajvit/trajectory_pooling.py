@@ -34,19 +34,23 @@ def segment_boxes(labels: torch.Tensor, num_trajectories: int) -> torch.Tensor:
     maxima exclusive, so that a full frame is (0, 0, 1, 1). A trajectory without pixels has the box (0, 0, 0, 0).
     """
     num_frames, height, width = labels.shape
-    index = segment_index(labels, num_trajectories)
-    pixel = torch.arange(height * width, device=labels.device)
+    num_segments = num_frames * (num_trajectories + 1)
+    segment = segment_index(labels, num_trajectories).view_as(labels)
+    columns = torch.arange(width, device=labels.device)
+    rows = torch.arange(height, device=labels.device).unsqueeze(-1)
     spans = []
-    for position, size in ((pixel % width, width), (torch.div(pixel, width, rounding_mode="floor"), height)):
-        occupied = torch.zeros(num_frames * (num_trajectories + 1) * size, dtype=torch.int16, device=labels.device)
-        occupied.index_fill_(0, (index * size + position).flatten(), 1)
-        occupied = occupied.view(num_frames, num_trajectories + 1, size)[:, 1:]
-        steps = torch.arange(1, size + 1, dtype=torch.int16, device=labels.device)
-        high = (occupied * steps).amax(-1)
-        low = torch.where(high > 0, size - (occupied * steps.flip(0)).amax(-1), 0)
+    for position, size in ((columns, width), (rows, height)):
+        # Which columns (rows) a segment occupies, segments side by side: narrow integers, reduced over the first axis.
+        dtype = torch.uint8 if size < 256 else torch.int32
+        occupied = torch.zeros(size * num_segments, dtype=dtype, device=labels.device)
+        occupied.index_fill_(0, (segment + position * num_segments).flatten(), 1)
+        occupied = occupied.view(size, num_segments)
+        steps = torch.arange(1, size + 1, dtype=dtype, device=labels.device).unsqueeze(-1)
+        high = (occupied * steps).amax(0)
+        low = torch.where(high > 0, size - (occupied * steps.flip(0)).amax(0).int(), 0)
         spans.append((low / size, high / size))
     (x1, x2), (y1, y2) = spans
-    return torch.stack([x1, y1, x2, y2], dim=-1)
+    return torch.stack([x1, y1, x2, y2], dim=-1).view(num_frames, num_trajectories + 1, 4)[:, 1:]
 
 
 def _bilinear_taps(

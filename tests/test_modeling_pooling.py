@@ -101,6 +101,16 @@ def test_boxes_are_column_first_with_exclusive_maxima():
     torch.testing.assert_close(boxes[1], torch.tensor([0, 0, 1, 1]) / 56)
 
 
+@pytest.mark.parametrize(("height", "width"), [(3, 700), (255, 256)])
+def test_boxes_of_grids_wider_than_a_byte(height, width):
+    labels = torch.zeros(2, height, width, dtype=torch.long)
+    labels[1, 1:3, width - 5 : width - 1] = 4
+    boxes = segment_boxes(labels, 5)
+    expected = torch.tensor([(width - 5) / width, 1 / height, (width - 1) / width, 3 / height])
+    torch.testing.assert_close(boxes[1, 3], expected)
+    assert boxes.count_nonzero() == 4
+
+
 def test_the_box_of_an_absent_trajectory_is_empty_and_of_a_full_frame_is_the_frame():
     labels = torch.ones(1, 56, 56, dtype=torch.long)
     boxes = segment_boxes(labels, 2)[0]
