@@ -83,28 +83,34 @@ def search_displacements(current: np.ndarray, previous: np.ndarray) -> np.ndarra
         current, previous: (H, W, 3) float32 CIELAB.
 
     Returns:
-        (ceil-ish H / SEARCH_CELL, W / SEARCH_CELL, 2) float32 pixels, into `previous`.
+        (H / SEARCH_CELL, W / SEARCH_CELL, 2) float32, rounded sizes, at least 1: pixels, into `previous`.
     """
     height, width = current.shape[:2]
     cells = [_shrink(_as_bytes(lab), SEARCH_CELL) for lab in (current, previous)]
     rows, columns = cells[0].shape[:2]
     reach_x, reach_y = SEARCH_RADIUS
-    # One plane a channel: saturating sums of planes are several times faster than a sum over interleaved channels.
+    # One plane a channel: saturating sums of planes are faster than sums over interleaved channels.
     here = cv2.split(cells[0])
     there = cv2.split(cv2.copyMakeBorder(cells[1], reach_y, reach_y, reach_x, reach_x, cv2.BORDER_REPLICATE))
     displacements = np.array([(x, y) for y in range(-reach_y, reach_y + 1) for x in range(-reach_x, reach_x + 1)])
     length_costs = np.rint(SEARCH_LENGTH_COST * np.hypot(*displacements.T)).tolist()
-    costs = np.empty((len(displacements), rows, columns), np.uint8)
-    for cost, (x, y), length_cost in zip(costs, (displacements + SEARCH_RADIUS).tolist(), length_costs, strict=True):
+    least = np.full((rows, columns), 255, np.uint8)
+    best = np.zeros((rows, columns), np.uint16)
+    for number, ((x, y), length_cost) in enumerate(
+        zip((displacements + SEARCH_RADIUS).tolist(), length_costs, strict=True)
+    ):
         lightness, green_red, blue_yellow = (
             cv2.absdiff(plane, other[y : y + rows, x : x + columns]) for plane, other in zip(here, there, strict=True)
         )
         difference = cv2.add(cv2.add(lightness, green_red), blue_yellow)
         for _ in range(SEARCH_CONTRAST_DOUBLINGS):
             difference = cv2.add(difference, difference)
-        cv2.add(cv2.blur(difference, (SEARCH_WINDOW, SEARCH_WINDOW)), length_cost, dst=cost)
+        cost = cv2.add(cv2.blur(difference, (SEARCH_WINDOW, SEARCH_WINDOW)), length_cost)
+        is_less = cv2.compare(cost, least, cv2.CMP_LT)
+        cv2.copyTo(np.full_like(best, number), is_less, best)
+        cv2.min(cost, least, least)
     cell = np.array((width / columns, height / rows), np.float32)
-    return displacements.astype(np.float32)[costs.argmin(axis=0)] * cell
+    return displacements.astype(np.float32)[best] * cell
 
 
 def colour_residual(current: np.ndarray, previous: np.ndarray, vectors: np.ndarray) -> np.ndarray:
