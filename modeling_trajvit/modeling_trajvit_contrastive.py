@@ -8,9 +8,9 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
 from transformers.utils.generic import can_return_tuple
+from typing_extensions import Unpack
 
 from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
 from .contrastive_loss import bounded, info_nce
@@ -182,9 +182,11 @@ class TrajViTForContrastive(PreTrainedModel):
         r"""
         Returns the text encoder's output with `pooler_output` projected to the common space, not normalised.
         """
-        if token_type_ids is not None:
-            kwargs["token_type_ids"] = token_type_ids
-        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        # Not every text encoder knows segments.
+        segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        outputs = self.text_model(
+            input_ids=input_ids, attention_mask=attention_mask, **segments, return_dict=True, **kwargs
+        )
         pooled = outputs.pooler_output if self.config.text_pooling == "pooler" else outputs.last_hidden_state[:, 0]
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs.last_hidden_state,

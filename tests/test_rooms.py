@@ -18,7 +18,7 @@ ALLOWED = {
     "evaluation": {"modeling_trajvit", "processing", "training"},
 }
 # Pure PyTorch and transformers: what a checkpoint's own code may need on a machine without this package.
-MODELING_LIBRARIES = {"torch", "torchvision", "transformers", "numpy", "huggingface_hub"}
+MODELING_LIBRARIES = {"torch", "torchvision", "transformers", "numpy", "huggingface_hub", "typing_extensions"}
 HEAVY = ("cv2", "scenedetect", "av", "skimage", "matplotlib", "sam2", "datasets", "gradio", "ray", "deepspeed", "peft")
 
 
