@@ -45,8 +45,8 @@ class ForegroundSequence:
         for path, position in zip(paths, positions, strict=True):
             if not path.is_file():
                 raise FileNotFoundError(f"there is no mask {path} for frame {self.frame_paths[position]}")
-        masks = _read_equal(paths, None) != 0
-        return np.logical_or.reduce(masks, axis=-1) if masks.ndim == 4 else masks
+        values = _read_equal(paths, None)
+        return (np.max(values, axis=-1) if values.ndim == 4 else values) != 0
 
 
 def find_sequences(root: str | Path) -> list[ForegroundSequence]:

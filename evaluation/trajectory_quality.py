@@ -81,8 +81,8 @@ def foreground_score(ids: np.ndarray, masks: np.ndarray) -> ForegroundScore:
     count = int(ids.max()) + 1
     on_object = _mostly_inside(ids, masks, count)
     predicted = on_object[ids]
-    union = np.count_nonzero(predicted | masks)
-    oracle_iou = np.count_nonzero(predicted & masks) / union if masks.any() else float("nan")
+    union = int(np.count_nonzero(predicted | masks))
+    oracle_iou = int(np.count_nonzero(predicted & masks)) / union if masks.any() else float("nan")
     return ForegroundScore(
         oracle_iou=float(oracle_iou),
         persistence=_persistence(ids, masks, count),

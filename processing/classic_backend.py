@@ -119,7 +119,7 @@ def count_joined(volumes: Sequence[np.ndarray], clips: Sequence[Clip]) -> int:
     """How many trajectories the volumes make when equal labels on a boundary frame are joined, and nothing else."""
     count = 0
     for volume, clip in zip(volumes, clips, strict=True):
-        count += np.count_nonzero(np.unique(volume))
+        count += int(np.count_nonzero(np.unique(volume)))
         if clip.has_boundary:
-            count -= np.count_nonzero(np.unique(volume[-1]))
+            count -= int(np.count_nonzero(np.unique(volume[-1])))
     return count

@@ -94,7 +94,7 @@ def find_occlusion_links(
         if not near.any():
             continue
         unlikeness = np.where(near, colour + DISTANCE_WEIGHT * distance / reach, np.inf)
-        candidate = int(candidates[unlikeness.argmin()])
+        candidate = int(candidates[np.argmin(unlikeness)])
         pairs.append((candidate, born))
         smaller = min(lives.largest_area[candidate], lives.largest_area[born])
         lengths.append(LINK_LENGTH * float(np.sqrt(smaller)))

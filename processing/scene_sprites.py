@@ -83,7 +83,7 @@ def _outline(rng: np.random.Generator, shape: str) -> np.ndarray:
             for harmonic in range(2, 6):
                 radius += rng.normal(0, 0.35 / harmonic) * np.cos(harmonic * angle + rng.uniform(0, 2 * np.pi))
             radius = np.maximum(radius, 0.35)
-            radius *= 0.95 / radius.max()
+            radius *= 0.95 / np.max(radius)
         elif shape == "disc":
             radius = np.full(64, 0.95)
         else:

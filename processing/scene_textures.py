@@ -99,7 +99,7 @@ def draw_texture(rng: np.random.Generator, size: int, plain_share: float = 0.35)
     left = rng.integers(photo.shape[1] - side + 1)
     interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     cut = photo[top : top + side, left : left + side]
-    pixels = cv2.resize(cut, (size, size), interpolation=interpolation).astype(np.float32)
+    pixels: np.ndarray = cv2.resize(cut, (size, size), interpolation=interpolation).astype(np.float32)
     mean = pixels.mean((0, 1))
     plain = bool(rng.random() < plain_share)
     if plain:

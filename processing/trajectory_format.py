@@ -239,6 +239,6 @@ def _preview_chunks(trajectories: Trajectories) -> tuple[bytes, bytes, bytes]:
     scanlines = np.pad(strip, ((0, 0), (1, 0)))  # PNG's filter byte: none
     return (
         _chunk(b"IHDR", struct.pack(">IIBBBBB", strip.shape[1], strip.shape[0], 8, 3, 0, 0, 0)),
-        _chunk(b"PLTE", trajectory_colors(255)[: int(indices.max()) + 1].tobytes()),
+        _chunk(b"PLTE", trajectory_colors(255)[: int(np.max(indices)) + 1].tobytes()),
         _chunk(b"IDAT", zlib.compress(scanlines.tobytes(), 9)),
     )

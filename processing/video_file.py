@@ -28,6 +28,9 @@ DEFAULT_RATE = 25.0
 URL_TIMEOUT_SECONDS = 30.0
 """How long a server may keep silent."""
 
+# Before release 19, PyAV refused a file for a title that is no UTF-8, unless told otherwise.
+_TAG_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 # FFmpeg's demuxers for text art take any text file for a video.
 _TEXT_ART_CODECS = frozenset({"ansi", "bintext", "xbin", "idf"})
 
@@ -116,7 +119,7 @@ class VideoFile:
     def _open(self, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
         """The container and its first video stream that is neither a cover picture nor text."""
         try:
-            container = av.open(self._opener(), metadata_errors="replace", timeout=URL_TIMEOUT_SECONDS)
+            container = av.open(self._opener(), timeout=URL_TIMEOUT_SECONDS, **_TAG_OPTIONS)
         except (av.error.FFmpegError, OSError) as error:
             raise VideoDecodingError(
                 f"{self._name} cannot be opened ({error.strerror or error}); expected a video or an image that FFmpeg "

@@ -33,6 +33,20 @@ class TestDamage:
         with av.open(str(path)) as container:
             return [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
 
+    def test_a_title_that_is_no_utf8_does_no_harm(self, tmp_path):
+        path = tmp_path / "titled.mkv"
+        with av.open(str(path), "w") as container:
+            container.metadata["title"] = "CAFE AU LAIT"
+            stream = container.add_stream("ffv1", rate=24)
+            stream.height, stream.width, stream.pix_fmt = 48, 80, "bgr0"
+            for number in range(3):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), format="rgb24")))
+            container.mux(stream.encode())
+        data = path.read_bytes()
+        assert b"CAFE AU LAIT" in data
+        path.write_bytes(data.replace(b"CAFE AU LAIT", b"CAF\xe9 AU LAIT"))
+        assert numbers_of(decode_video(path).frames) == [0, 1, 2]
+
     def test_damaged_packets_in_the_middle(self, tmp_path):
         path = self.intra_only(tmp_path / "damaged.mp4")
         data = bytearray(Path(path).read_bytes())
