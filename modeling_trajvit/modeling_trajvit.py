@@ -87,12 +87,13 @@ class TrajectoryTokenizer(nn.Module):
         frames, labels = pixel_values_videos.flatten(0, 1), labels.flatten(0, 1)
         times = frame_times(frame_mask).flatten()
         is_frame = frame_mask.flatten()
-        if frame_attention_mask is not None and not torch.compiler.is_compiling():
+        if frame_attention_mask is not None and torch.compiler.is_compiling():
+            labels = labels * is_frame[:, None, None]
+        elif frame_attention_mask is not None:
             frames, labels, times, videos = frames[is_frame], labels[is_frame], times[is_frame], videos[is_frame]
-            is_frame = is_frame[is_frame]
 
         areas = segment_areas(labels, num_trajectories)
-        present = (areas > 0) & trajectory_mask[videos] & is_frame.unsqueeze(-1)
+        present = (areas > 0) & trajectory_mask[videos]
         pairs = self.describe_pairs(present, videos, times, batch_size)
         boxes = segment_boxes(labels, num_trajectories)[pair_rows(present)]
 
