@@ -16,6 +16,10 @@ Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`."""
 
 
+def no_progress(stage: str, done: int, total: int) -> None:
+    """The progress callback of a caller who wants none."""
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """The frames between two key frames, as a backend sees them.

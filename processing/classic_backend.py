@@ -8,7 +8,7 @@ from operator import index
 
 import numpy as np
 
-from .backends import Clip, Progress
+from .backends import Clip, Progress, no_progress
 from .border_snapping import absorb_fragments
 from .label_propagation import LabelPropagator
 from .occlusion_links import find_occlusion_links, measure_lives
@@ -72,12 +72,11 @@ class ClassicBackend:
             raise ValueError(f"max_trajectories must be at least 1, got {max_trajectories}.")
         if not clips:
             return []
-        video = follow_regions(clips, LabelPropagator(self.num_superpixels), progress)
-        if progress is not None:
-            progress("merge", 0, 1)
+        report = progress if progress is not None else no_progress
+        video = follow_regions(clips, LabelPropagator(self.num_superpixels), report)
+        report("merge", 0, 1)
         history = self._merge(video)
-        if progress is not None:
-            progress("merge", 1, 1)
+        report("merge", 1, 1)
         count = max_trajectories
         while True:
             volumes = self._volumes(video, history.labels_at(count), clips)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Clip, Progress, TrackingBackend, get_backend
+from .backends import Clip, Progress, TrackingBackend, get_backend, no_progress
 from .clips import join_clips, keep_largest, split_into_clips
 from .frame_checks import checked_frames
 from .frame_size import fit_short_side, scale_frame
@@ -97,7 +97,7 @@ class TrajectoryGenerator:
         samples = checked_positions(samples, "sample_indices", len(frames))
         frame_indices = checked_frame_indices(frame_indices, len(samples))
         timestamps = checked_timestamps(frame_indices if timestamps is None else timestamps, len(samples))
-        report = progress if progress is not None else _ignore
+        report = progress if progress is not None else no_progress
 
         frames = self._at_working_resolution(frames, report)
         report("key frames", 0, 1)
@@ -176,7 +176,3 @@ class TrajectoryGenerator:
             if not is_integer or volume.shape != expected:
                 found = f"{volume.dtype} {volume.shape}" if isinstance(volume, np.ndarray) else type(volume).__name__
                 raise ValueError(f"Backend {name!r} must return integers {expected} for clip {k}, got {found}.")
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """The progress callback of a caller who wants none."""

@@ -18,9 +18,7 @@ MIN_FLOW_SIDE = 32  # pixels; smaller frames are padded, because DIS refuses ima
 SEARCH_CELL = 4  # pixels; the search compares frames shrunk by this factor
 SEARCH_RADIUS = (12, 8)  # cells, horizontally and vertically: 48 x 32 pixels
 SEARCH_WINDOW = 3  # cells; side of the box over which the search compares
-SEARCH_CONTRAST_DOUBLINGS = (
-    2  # the 8-bit colour difference is doubled so often; saturating, it bounds outliers to 64 units
-)
+SEARCH_CONTRAST_DOUBLINGS = 2  # of the 8-bit colour difference; saturating, they bound outliers to 64 units
 SEARCH_LENGTH_COST = 0.25  # per cell of displacement, against flat areas' drifting
 FUSION_SCALE = 2  # proposals are compared on frames shrunk by this factor
 RESIDUAL_WINDOW = 5  # pixels; side of the box over which colour residuals are averaged

@@ -1,12 +1,13 @@
 """`TrajViTProcessor`: text, videos and images to the inputs of the contrastive model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 from typing_extensions import Unpack
 
+from .backends import Progress
 from .decoding import decode_video
 from .trajectories import Trajectories
 from .video_batches import batch_of_images, batch_of_videos
@@ -52,7 +53,7 @@ class TrajViTProcessor(ProcessorMixin):
         trajectories: Trajectories | Sequence[Trajectories | None] | None = None,
         return_tensors: str | None = "pt",
         return_trajectories: bool = False,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
         **kwargs: Unpack[TrajViTProcessorKwargs],
     ) -> BatchFeature:
         """Turn texts, videos and images into model inputs.

@@ -40,7 +40,7 @@ class TrackedVideo:
     camera: np.ndarray
 
 
-def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress: Progress | None) -> TrackedVideo:
+def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress: Progress) -> TrackedVideo:
     """Track fine regions through all clips as one video, starting anew at every cut.
 
     A key frame is no reason to stop: where the picture goes on, so do its regions.
@@ -75,8 +75,7 @@ def follow_regions(clips: Sequence[Clip], propagator: LabelPropagator, progress:
             camera.append(motion)
             since_sampled = np.zeros((*frame.shape[:2], 2), np.float32)
         previous = current
-        if progress is not None:
-            progress("track", position + 1, total)
+        progress("track", position + 1, total)
     return TrackedVideo(
         np.stack(labels), propagator.num_labels, features, flows, np.array(shots), np.stack(camera).astype(np.float64)
     )

@@ -1,9 +1,10 @@
 """`TrajViTVideoProcessor`: from videos to the inputs of the vision tower, trajectories included."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from typing_extensions import Unpack
 
+from .backends import Progress, no_progress
 from .decoding import decode_video, source_name
 from .frame_size import fit_short_side, scale_frame
 from .generator import TrajectoryGenerator
@@ -24,13 +26,9 @@ from .trajectory_inputs import check_fit, pad_batch
 from .video_batches import batch_of_videos
 from .video_frames import VideoDecodingError, VideoFrames
 
-Progress = Callable[[str, int, int], None]
-
+_GENERATOR_PARAMETERS = signature(TrajectoryGenerator).parameters.values()
 DEFAULT_GENERATOR: dict[str, Any] = {
-    "backend": "classic",
-    "max_trajectories": 128,
-    "short_side": 256,
-    "join_iou": 0.5,
+    **{setting.name: setting.default for setting in _GENERATOR_PARAMETERS if setting.default is not setting.empty},
     "key_frame_detector": asdict(KeyFrameDetector()),
 }
 """The settings of `TrajectoryGenerator()`."""
@@ -130,7 +128,7 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         batch = batch_of_videos(videos)
         given = _one_for_each(trajectories, len(batch), "trajectories", Trajectories)
         metadata = _one_for_each(settings["video_metadata"], len(batch), "video_metadata", Mapping)
-        report = progress if progress is not None else _ignore
+        report = progress if progress is not None else no_progress
 
         pixel_values, used = [], []
         for position, source in enumerate(batch):
@@ -275,7 +273,3 @@ def _batch_feature(
     if trajectories is not None:
         data["trajectories"] = trajectories
     return BatchFeature(data)
-
-
-def _ignore(stage: str, done: int, total: int) -> None:
-    """The progress callback of a caller who wants none."""

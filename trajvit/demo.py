@@ -63,7 +63,7 @@ def run_demo(video: Path, output: Path, num_frames: int, max_trajectories: int) 
                 frame_interval=generator.frame_interval,
                 short_side=DISPLAY_SHORT_SIDE,
             )
-        sampled = clip.frames[clip.sample_indices]
+        sampled = clip.sampled
         trajectories = generator(
             clip.frames,
             clip.sample_indices,
