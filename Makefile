@@ -33,14 +33,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
+# The OpenCV wheel that PySceneDetect brings is the one with windows.
+CHECK_OPENCV = $(BIN)/python -c 'import cv2' || { \
+	echo "OpenCV needs two system libraries. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"; exit 1; }
+
 $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e .
-	@$(BIN)/python -c 'import cv2' || { echo "OpenCV needs two system libraries. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"; exit 1; }
+	@$(CHECK_OPENCV)
 	touch $@
 
 $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	@$(BIN)/python -c 'import cv2' || { echo "OpenCV needs two system libraries. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"; exit 1; }
+	@$(CHECK_OPENCV)
 	touch $(VENV)/.installed $@
 
 clean:
