@@ -28,11 +28,46 @@ def split_into_clips(frames: np.ndarray, sample_indices: np.ndarray, key_frames:
     return clips
 
 
-def join_clips(clips: Sequence[Clip], volumes: Sequence[np.ndarray], join_iou: float = 0.5) -> np.ndarray:
-    """Join the clips' labels at their boundary frames into labels of the whole video.
+class ClipJoiner:
+    """Labels that hold across clips, given clip by clip.
 
-    A region of clip k on the boundary frame and a region of clip k + 1 on its first frame, which are the same picture,
-    become one trajectory where `match_regions` pairs them; all else starts anew.
+    A region on a clip's boundary frame and a region on the next clip's first frame, which are the same picture, become
+    one trajectory where `match_regions` pairs them; all else starts anew. No label is ever used for another trajectory.
+
+    Args:
+        join_iou: Least IoU, in 0..1.
+    """
+
+    def __init__(self, join_iou: float = 0.5):
+        self._join_iou = join_iou
+        self._boundary: np.ndarray | None = None
+        self._num_used = 0
+
+    def add(self, volume: np.ndarray, has_boundary: bool) -> np.ndarray:
+        """Relabel the next clip.
+
+        Args:
+            volume: Integer labels (n, H, W), <= 0 for none, as a backend returns them.
+            has_boundary: Whether the last frame belongs to the next clip.
+
+        Returns:
+            (n, H, W) int64, 0 for none. Regions that go on have their labels of the clip before; the others' labels are
+            higher than all so far, in the order of the volume's.
+        """
+        local_ids = dense_ids(volume)
+        label_of = np.arange(int(local_ids.max()) + 1, dtype=np.int64) + self._num_used
+        self._num_used = int(label_of[-1])
+        label_of[0] = 0
+        if self._boundary is not None:
+            before, after = match_regions(self._boundary, local_ids[0], self._join_iou)
+            label_of[after] = before
+        labels = label_of[local_ids]
+        self._boundary = labels[-1] if has_boundary else None
+        return labels
+
+
+def join_clips(clips: Sequence[Clip], volumes: Sequence[np.ndarray], join_iou: float = 0.5) -> np.ndarray:
+    """Join the clips' labels at their boundary frames into labels of the whole video, as `ClipJoiner` does.
 
     Args:
         clips: As `split_into_clips` returns them; T sampled frames in all, each boundary counted once.
@@ -42,19 +77,10 @@ def join_clips(clips: Sequence[Clip], volumes: Sequence[np.ndarray], join_iou: f
     Returns:
         (T, H, W) int64 labels, 0 for none. A boundary frame is labelled by the clip that it starts.
     """
+    joiner = ClipJoiner(join_iou)
     joined = []
-    boundary: np.ndarray | None = None
-    num_used = 0
     for clip, volume in zip(clips, volumes, strict=True):
-        local_ids = dense_ids(volume)
-        labels = np.where(local_ids > 0, local_ids.astype(np.int64) + num_used, 0)
-        num_used += int(local_ids.max())
-        if boundary is not None:
-            before, after = match_regions(boundary, labels[0], join_iou)
-            joined_label = np.arange(num_used + 1)
-            joined_label[after] = before
-            labels = joined_label[labels]
-        boundary = labels[-1] if clip.has_boundary else None
+        labels = joiner.add(volume, clip.has_boundary)
         joined.append(labels[: len(labels) - clip.has_boundary])
     return np.concatenate(joined)
 
