@@ -62,7 +62,8 @@ class ClipJoiner:
             before, after = match_regions(self._boundary, local_ids[0], self._join_iou)
             label_of[after] = before
         labels = label_of[local_ids]
-        self._boundary = labels[-1] if has_boundary else None
+        # A view would keep the whole clip's labels in memory.
+        self._boundary = labels[-1].copy() if has_boundary else None
         return labels
 
 

@@ -66,31 +66,70 @@ class KeyFrameDetector:
         Raises:
             TypeError, ValueError: The frames have another type or shape.
         """
-        key_frames = [0]
-        for position in np.flatnonzero(self.votes(frames).sum(axis=1) >= self.min_votes).tolist():
-            if position - key_frames[-1] >= self.min_scene_len:
-                key_frames.append(position)
-        return key_frames
+        is_key_frame = self.start()
+        return [position for position, frame in enumerate(checked_frames(frames)) if is_key_frame(frame)]
+
+    def start(self) -> "OnlineKeyFrames":
+        """Begin a video whose frames come one by one."""
+        return OnlineKeyFrames(self)
 
     def votes(self, frames: np.ndarray) -> np.ndarray:
         """Return (T, 3) bool: which of `DETECTORS` sees a cut right before each frame. Errors: as a call's."""
-        from scenedetect import FrameTimecode
+        vote = _Voters(self)
+        return np.stack([vote(frame) for frame in checked_frames(frames)])
+
+
+class OnlineKeyFrames:
+    """Says of each frame of one video, in order, whether it is a key frame, as a call of `KeyFrameDetector` would.
+
+    Args:
+        detector: The settings.
+    """
+
+    def __init__(self, detector: KeyFrameDetector):
+        self._detector = detector
+        self._vote = _Voters(detector)
+        self._since_key_frame: int | None = None
+
+    def __call__(self, frame: np.ndarray) -> bool:
+        """Judge the next frame, (H, W, 3) uint8 RGB of the size of those before. The first is always a key frame."""
+        num_votes = int(self._vote(frame).sum())
+        if self._since_key_frame is None:
+            is_key_frame = True
+        else:
+            self._since_key_frame += 1
+            is_key_frame = (
+                num_votes >= self._detector.min_votes and self._since_key_frame >= self._detector.min_scene_len
+            )
+        if is_key_frame:
+            self._since_key_frame = 0
+        return is_key_frame
+
+
+class _Voters:
+    """The three detectors, fed frame by frame."""
+
+    def __init__(self, settings: KeyFrameDetector):
         from scenedetect.detectors import ContentDetector, HistogramDetector
 
         from .rgb_detector import RGBDetector
 
-        frames = checked_frames(frames)
         # Its own minimum scene length delays and drops cuts in each detector; at 0 every frame gets its own vote.
-        detectors = (
-            ContentDetector(threshold=self.hsv_threshold, min_scene_len=0),
-            HistogramDetector(threshold=self.histogram_threshold, bins=_HISTOGRAM_BINS, min_scene_len=0),
-            RGBDetector(threshold=self.rgb_threshold, min_scene_len=0),
+        self._detectors = (
+            ContentDetector(threshold=settings.hsv_threshold, min_scene_len=0),
+            HistogramDetector(threshold=settings.histogram_threshold, bins=_HISTOGRAM_BINS, min_scene_len=0),
+            RGBDetector(threshold=settings.rgb_threshold, min_scene_len=0),
         )
-        votes = np.zeros((len(frames), len(detectors)), dtype=bool)
-        for position, frame in enumerate(frames):
-            timecode = FrameTimecode(position, fps=1.0)
-            frame_bgr = np.ascontiguousarray(frame[:, :, ::-1])
-            for column, detector in enumerate(detectors):
-                votes[position, column] = bool(detector.process_frame(timecode, frame_bgr))
-        votes[0] = False
+        self._num_seen = 0
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """(3,) bool: which of `DETECTORS` sees a cut right before this frame; none before the first."""
+        from scenedetect import FrameTimecode
+
+        timecode = FrameTimecode(self._num_seen, fps=1.0)
+        frame_bgr = np.ascontiguousarray(frame[:, :, ::-1])
+        votes = np.array([bool(detector.process_frame(timecode, frame_bgr)) for detector in self._detectors])
+        if self._num_seen == 0:
+            votes[:] = False
+        self._num_seen += 1
         return votes
