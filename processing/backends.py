@@ -8,7 +8,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -25,21 +25,33 @@ class Clip:
     """The frames between two key frames, as a backend sees them.
 
     Attributes:
-        frames: (N, H, W, 3) uint8 RGB at working resolution, from this clip's key frame up to and including the next
-            clip's key frame (the boundary frame; the last clip has none). Between sampled frames there may be others.
+        frames: (N, H, W, 3) uint8 RGB at the resolution the backend asks for, from this clip's key frame up to and
+            including the next clip's key frame (the boundary frame; the last clip has none). Between sampled frames
+            there may be others.
         sampled: (n,) int64, increasing positions in `frames` of the sampled frames: the first is 0, the last N - 1.
         has_boundary: Whether the last frame belongs to the next clip. What a backend labels there serves only to
             recognise its regions in the next clip.
+        label_size: (H, W) of the labels, in pixels. Default: that of the frames.
     """
 
     frames: np.ndarray
     sampled: np.ndarray
     has_boundary: bool
+    label_size: tuple[int, int] = cast("tuple[int, int]", None)
+
+    def __post_init__(self) -> None:
+        height, width = self.frames.shape[1:3] if self.label_size is None else self.label_size
+        object.__setattr__(self, "label_size", (int(height), int(width)))
 
 
 @runtime_checkable
 class TrackingBackend(Protocol):
-    """The one method and two attributes that make a tracking backend."""
+    """The one method and two attributes that make a tracking backend.
+
+    A backend may also have `frame_short_side`, an int: the short side, in pixels, that its clips' frames shall have
+    where the labels' is smaller (they are never scaled up). Without it, or where it is None, frames have the size of
+    the labels.
+    """
 
     @property
     def name(self) -> str:
@@ -58,12 +70,16 @@ class TrackingBackend(Protocol):
             progress: Called as `progress(stage, done, total)` where the backend has something to tell.
 
         Returns:
-            One integer volume (n, H, W) per clip: at each of the clip's n sampled frames (boundary included) the label
-            of every pixel, 0 for none. Equal labels within a clip are one trajectory; across clips labels say nothing.
+            One integer volume (n, H, W) per clip, of the size `label_size`: at each of the clip's n sampled frames
+            (boundary included) the label of every pixel, 0 for none. Equal labels within a clip are one trajectory;
+            across clips labels say nothing.
         """
 
 
-_BACKENDS: dict[str, str] = {"classic": "trajvit.processing.classic_backend:ClassicBackend"}
+_BACKENDS: dict[str, str] = {
+    "classic": "trajvit.processing.classic_backend:ClassicBackend",
+    "sam2": "trajvit.processing.sam2_backend:Sam2Backend",
+}
 
 
 def backend_names() -> list[str]:

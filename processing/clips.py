@@ -8,23 +8,31 @@ from .backends import Clip
 from .trajectory_numbering import dense_ids
 
 
-def split_into_clips(frames: np.ndarray, sample_indices: np.ndarray, key_frames: Sequence[int]) -> list[Clip]:
+def split_into_clips(
+    frames: np.ndarray,
+    sample_indices: np.ndarray,
+    key_frames: Sequence[int],
+    label_size: tuple[int, int] | None = None,
+) -> list[Clip]:
     """Cut a video at its key frames; every clip but the last also gets the next clip's key frame.
 
     Args:
         frames: (N, H, W, 3) uint8 RGB dense frames. Those before the first and after the last sampled one are not used.
         sample_indices: (T,) increasing positions in `frames` of the sampled frames.
         key_frames: Increasing positions in 0..T-1, the first 0.
+        label_size: (H, W) of the labels wanted, in pixels. Default: that of the frames.
 
     Returns:
         One clip per key frame; their frames are views of `frames`.
     """
     clips = []
     last = len(sample_indices) - 1
+    label_height, label_width = frames.shape[1:3] if label_size is None else label_size
     for start, end in zip(key_frames, [*key_frames[1:], last], strict=True):
         in_video = sample_indices[start : end + 1]
         clip_frames = frames[in_video[0] : in_video[-1] + 1]
-        clips.append(Clip(clip_frames, in_video - in_video[0], has_boundary=start != key_frames[-1]))
+        has_boundary = start != key_frames[-1]
+        clips.append(Clip(clip_frames, in_video - in_video[0], has_boundary, (label_height, label_width)))
     return clips
 
 

@@ -1,6 +1,8 @@
 """`TrajectoryGenerator`: from a video's frames to its trajectories, whatever backend tracks them."""
 
+import os
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -21,8 +23,9 @@ class TrajectoryGenerator:
     Args:
         backend: A name (`backends.backend_names()`) or an object with the protocol `TrackingBackend`.
         max_trajectories: Cap for a video; beyond it those with most space-time pixels stay.
-        short_side: Working resolution: frames with a longer short side are scaled down to it, aspect kept, by area
-            interpolation; they are never scaled up. The trajectories have this resolution.
+        short_side: Resolution of the trajectories, and where key frames are found: frames with a longer short side are
+            scaled down to it, aspect kept, by area interpolation; they are never scaled up. A backend may ask for
+            larger frames to track in.
         key_frame_detector: Default: `KeyFrameDetector()`.
         join_iou: Least IoU, in 0..1, for two regions on a boundary frame to be one trajectory (the paper's is 0.5).
         backend_options: Keyword arguments of the named backend.
@@ -61,12 +64,17 @@ class TrajectoryGenerator:
         self.short_side = int(short_side)
         self.key_frame_detector = key_frame_detector if key_frame_detector is not None else KeyFrameDetector()
         self.join_iou = float(join_iou)
-        self._named_backend = {"backend": backend, **backend_options} if isinstance(backend, str) else None
+        self._named_backend = {"backend": backend, **_saveable(backend_options)} if isinstance(backend, str) else None
 
     @property
     def frame_interval(self) -> float | None:
         """Seconds that the backend wants between dense frames; None where sampled frames are enough."""
         return self.backend.frame_interval
+
+    @property
+    def frame_short_side(self) -> int:
+        """Short side, in pixels, beyond which frames are scaled down before tracking; no need to decode larger ones."""
+        return max(self.short_side, getattr(self.backend, "frame_short_side", None) or 0)
 
     def __call__(
         self,
@@ -87,7 +95,7 @@ class TrajectoryGenerator:
             progress: Called as `progress(stage, done, total)`.
 
         Returns:
-            The sampled frames' trajectories at working resolution.
+            The sampled frames' trajectories, at the resolution that `short_side` says.
 
         Raises:
             TypeError, ValueError: An argument breaks its rule above, or the backend returned no such labels as it must.
@@ -99,11 +107,14 @@ class TrajectoryGenerator:
         timestamps = checked_timestamps(frame_indices if timestamps is None else timestamps, len(samples))
         report = progress if progress is not None else no_progress
 
-        frames = self._at_working_resolution(frames, report)
+        label_size = fit_short_side(frames.shape[1], frames.shape[2], self.short_side)
+        frame_size = fit_short_side(frames.shape[1], frames.shape[2], self.frame_short_side)
+        scaled = _scaled_down(frames, frame_size, report)
         report("key frames", 0, 1)
-        key_frames = checked_key_frames(self.key_frame_detector(frames[samples]), len(samples))
+        at_label_size = scaled[samples] if frame_size == label_size else _scaled_down(frames[samples], label_size)
+        key_frames = checked_key_frames(self.key_frame_detector(at_label_size), len(samples))
         report("key frames", 1, 1)
-        clips = split_into_clips(frames, samples, key_frames)
+        clips = split_into_clips(scaled, samples, key_frames, label_size)
         volumes = self.backend.track(clips, self.max_trajectories, report)
         self._check_volumes(volumes, clips)
         report("join", 0, 1)
@@ -128,7 +139,7 @@ class TrajectoryGenerator:
         if not isinstance(self.key_frame_detector, KeyFrameDetector):
             raise ValueError(f"A {type(self.key_frame_detector).__name__} cannot be saved, only a KeyFrameDetector.")
         return {
-            **self._named_backend,
+            **deepcopy(self._named_backend),
             "max_trajectories": self.max_trajectories,
             "short_side": self.short_side,
             "join_iou": self.join_iou,
@@ -151,18 +162,6 @@ class TrajectoryGenerator:
             f" short_side={self.short_side}, join_iou={self.join_iou}, key_frame_detector={self.key_frame_detector})"
         )
 
-    def _at_working_resolution(self, frames: np.ndarray, report: Progress) -> np.ndarray:
-        num_frames = len(frames)
-        height, width = fit_short_side(frames.shape[1], frames.shape[2], self.short_side)
-        if (height, width) == frames.shape[1:3]:
-            return frames
-        scaled = np.empty((num_frames, height, width, 3), dtype=np.uint8)
-        for t, frame in enumerate(frames):
-            report("scale", t, num_frames)
-            scaled[t] = scale_frame(frame, height, width)
-        report("scale", num_frames, num_frames)
-        return scaled
-
     def _check_volumes(self, volumes: Sequence[np.ndarray], clips: Sequence[Clip]) -> None:
         name = self.backend.name
         if not isinstance(volumes, (list, tuple)) or len(volumes) != len(clips):
@@ -171,8 +170,27 @@ class TrajectoryGenerator:
                 f"Backend {name!r} must return one label volume per clip, {len(clips)} in all; got {found}."
             )
         for k, (volume, clip) in enumerate(zip(volumes, clips, strict=True)):
-            expected = (len(clip.sampled), *clip.frames.shape[1:3])
+            expected = (len(clip.sampled), *clip.label_size)
             is_integer = isinstance(volume, np.ndarray) and np.issubdtype(volume.dtype, np.integer)
             if not is_integer or volume.shape != expected:
                 found = f"{volume.dtype} {volume.shape}" if isinstance(volume, np.ndarray) else type(volume).__name__
                 raise ValueError(f"Backend {name!r} must return integers {expected} for clip {k}, got {found}.")
+
+
+def _scaled_down(frames: np.ndarray, size: tuple[int, int], report: Progress = no_progress) -> np.ndarray:
+    if size == frames.shape[1:3]:
+        return frames
+    num_frames = len(frames)
+    scaled = np.empty((num_frames, *size, 3), dtype=np.uint8)
+    for t, frame in enumerate(frames):
+        report("scale", t, num_frames)
+        scaled[t] = scale_frame(frame, *size)
+    report("scale", num_frames, num_frames)
+    return scaled
+
+
+def _saveable(options: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a backend's options that later changes of theirs do not reach, with paths as text."""
+    return {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else deepcopy(value) for name, value in options.items()
+    }

@@ -16,7 +16,7 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import BaseVideoProcessor
 from typing_extensions import Unpack
 
-from .backends import Progress, no_progress
+from .backends import Progress, backend_names, no_progress
 from .decoding import decode_video, source_name
 from .frame_size import fit_short_side, scale_frame
 from .generator import TrajectoryGenerator
@@ -167,11 +167,11 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
     def _decode(
         self, source: Any, name: str, settings: dict[str, Any], to_be_tracked: bool, metadata: Any
     ) -> VideoFrames:
-        """Frames at the working resolution, which is the same whether trajectories are generated or given."""
+        """Frames at the generator's resolution, which is the same whether trajectories are generated or given."""
         size: SizeDict = settings["size"]
         short_side = None
         if settings["do_resize"]:
-            short_side = max(settings["generator"]["short_side"], size.height or 0, size.width or 0)
+            short_side = max(_frame_short_side(settings["generator"]), size.height or 0, size.width or 0)
         if isinstance(source, VideoFrames):
             return _scaled(source, short_side)
         try:
@@ -227,6 +227,13 @@ def _generate(video: VideoFrames, settings: dict[str, Any], progress: Progress |
 
 def _generator(settings: dict[str, Any]) -> TrajectoryGenerator:
     return _built_generator(json.dumps(settings, sort_keys=True))
+
+
+def _frame_short_side(settings: dict[str, Any]) -> int:
+    """The generator's. With trajectories given, a backend need not be installed; it then asks for no larger frames."""
+    if settings["backend"] not in backend_names():
+        return settings["short_side"]
+    return _generator(settings).frame_short_side
 
 
 @lru_cache(maxsize=4)

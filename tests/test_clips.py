@@ -34,6 +34,9 @@ def test_clips_run_from_key_frame_to_key_frame_inclusive(video):
         assert clip.sampled.dtype == np.int64
         assert [expected[i] for i in clip.sampled] == samples[key_frames[k] : end + 1].tolist()
         assert np.shares_memory(clip.frames, frames)
+        assert clip.label_size == frames.shape[1:3]
+    for clip in split_into_clips(frames, samples, key_frames, label_size=(7, 5)):
+        assert clip.label_size == (7, 5)
 
 
 def match_naively(first, second, min_iou):

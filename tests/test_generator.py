@@ -195,6 +195,51 @@ def test_scaling_down_averages_areas():
     np.testing.assert_allclose(backend.clips[0].frames, means, atol=0.51)
 
 
+class LargeFrames(Colors):
+    """Wants larger frames than the labels; takes every k-th pixel of them."""
+
+    frame_short_side = 32
+
+    def track(self, clips, max_trajectories, progress=None):
+        volumes = super().track(clips, max_trajectories, progress)
+        steps = [len(volume[0]) // clip.label_size[0] for volume, clip in zip(volumes, clips, strict=True)]
+        return [volume[:, ::step, ::step] for volume, step in zip(volumes, steps, strict=True)]
+
+
+def test_a_backend_may_want_larger_frames_than_the_labels():
+    frames = np.repeat(np.repeat(with_a_cut(), 2, axis=1), 2, axis=2)[:, :64, :96]
+    backend = LargeFrames()
+    generator = TrajectoryGenerator(backend, short_side=16)
+    assert generator.frame_short_side == 32
+    trajectories = generator(frames, [0, 2, 5, 6, 8])
+    assert trajectories.shape == (5, 16, 24)
+    for clip in backend.clips:
+        assert clip.frames.shape[1:] == (32, 48, 3)
+        assert clip.label_size == (16, 24)
+    # Key frames are those that a backend with small frames gets too.
+    small = TrajectoryGenerator(Colors(), short_side=16)
+    assert small.frame_short_side == 16
+    assert small(frames, [0, 2, 5, 6, 8]).key_frames == trajectories.key_frames == (0, 3)
+
+
+def test_frames_are_neither_scaled_up_nor_smaller_than_the_labels():
+    backend = LargeFrames()
+    assert TrajectoryGenerator(backend, short_side=16)(np.zeros((1, 16, 24, 3), np.uint8)).shape == (1, 16, 24)
+    assert backend.clips[0].frames.shape == (1, 16, 24, 3)
+    generator = TrajectoryGenerator(backend, short_side=64)
+    assert generator.frame_short_side == 64
+    assert generator(np.zeros((1, 128, 192, 3), np.uint8)).shape == (1, 64, 96)
+    assert backend.clips[0].frames.shape == (1, 64, 96, 3)
+
+
+def test_labels_must_have_the_label_size():
+    class LabelsAtFrameSize(Colors):
+        frame_short_side = 32
+
+    with pytest.raises(ValueError, match=r"must return integers \(2, 16, 24\) for clip 0, got int32 \(2, 32, 48\)"):
+        TrajectoryGenerator(LabelsAtFrameSize(), short_side=16)(np.zeros((2, 32, 48, 3), np.uint8))
+
+
 def test_the_input_is_not_changed():
     frames = with_a_cut()
     before = frames.copy()
@@ -328,6 +373,17 @@ def test_settings_of_numpy_types_can_be_saved(grid_module):
     detector = KeyFrameDetector(hsv_threshold=np.float32(20), min_votes=np.int64(1))
     generator = TrajectoryGenerator("grid", np.int64(5), np.int32(64), detector, join_iou=np.float64(0.5))
     assert json.loads(json.dumps(generator.to_dict())) == generator.to_dict()
+
+
+@pytest.mark.usefixtures("registry")
+def test_saved_options_are_copies_and_paths_become_text(grid_module, tmp_path):
+    register_backend("grid", grid_module)
+    cells: dict = {"columns": [3]}
+    generator = TrajectoryGenerator("grid", cells=cells, offset=tmp_path)
+    cells["columns"].append(4)
+    generator.to_dict()["cells"]["columns"].append(5)
+    assert generator.to_dict()["cells"] == {"columns": [3]}
+    assert json.loads(json.dumps(generator.to_dict()))["offset"] == str(tmp_path)
 
 
 @pytest.mark.usefixtures("registry")
