@@ -1,7 +1,7 @@
 """From any source of a video to RGB frames: the sampled ones, and denser ones between them for trackers."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy as np
 from .frame_arrays import FrameSequence, is_frame_array, is_pil_image
 from .frame_size import fit_short_side, scale_frame
 from .image_file import ImageFile, is_image_file
-from .sampling import MAX_FRAMES_BETWEEN, dense_indices, uniform_sample_indices
-from .video_frames import VideoDecodingError, VideoFrames, frame_rate
+from .sampling import MAX_FRAMES_BETWEEN, Pace, dense_indices, uniform_sample_indices
+from .video_frames import TimedFrame, VideoDecodingError, VideoFrames, frame_rate
 
 DEFAULT_ARRAY_FPS = 24.0
 """Frames per second of frames that come without times, as in transformers' video metadata."""
@@ -74,6 +74,34 @@ def decode_video(
     return _take(frames, timestamps, num_frames, frame_interval, short_side, max_between)
 
 
+def iterate_video(
+    source: Any, frame_interval: float | None = None, short_side: int | None = None
+) -> Iterator[TimedFrame]:
+    """Decode a video of any length frame by frame, in order; memory holds one frame, however many there are.
+
+    Args:
+        source: A path or URL of a video or image file, its bytes, or a binary file object, as for `decode_video`.
+        frame_interval: Seconds between the frames wanted; None for every frame.
+        short_side: Pixels; as for `decode_video`.
+
+    Returns:
+        An iterator of `TimedFrame`. Closing it, or its end, closes the file.
+
+    Raises:
+        VideoDecodingError: At once, if the source is missing or of another kind; at the first frame, if it is no video
+            or no frame can be decoded. Where only some frames are lost, a `VideoDecodingWarning` says at the end how
+            many.
+        ValueError: At the first frame, if an argument is out of its range.
+    """
+    name = source_name(source)
+    opener = _opener(source, name)
+    if _is_url(source) or not is_image_file(opener, name):
+        from .video_file import frames_in_turn
+
+        return frames_in_turn(opener, name, frame_interval, short_side)
+    return _images_in_turn(opener, name, frame_interval, short_side)
+
+
 def source_name(source: Any) -> str:
     """How messages call a source: its path or URL, or what kind of object it is."""
     if isinstance(source, (str, os.PathLike)):
@@ -112,6 +140,18 @@ def _take(
         timestamps=timestamps[sampled],
         fps=frame_rate(timestamps, default=DEFAULT_ARRAY_FPS),
     )
+
+
+def _images_in_turn(
+    opener: Any, name: str, frame_interval: float | None, short_side: int | None
+) -> Iterator[TimedFrame]:
+    pace = Pace(frame_interval)
+    with closing(ImageFile(opener, name)) as animation:
+        for number, seconds in enumerate(animation.timestamps.tolist()):
+            if pace.picks(seconds):
+                pixels = animation[number]
+                size = fit_short_side(pixels.shape[0], pixels.shape[1], short_side)
+                yield TimedFrame(number, seconds, scale_frame(pixels, *size))
 
 
 def _frame_of_list(item: Any, name: str) -> Any:

@@ -8,6 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
+_TIME_ROUNDING = 0.02  # of an interval
+
 MAX_FRAMES_BETWEEN = 8
 """Frames taken between two sampled ones at most: the dense stack of an hour is then no larger than that of a minute."""
 
@@ -71,6 +73,37 @@ def dense_indices(
         return sampled
     between = [_divide_gap(timestamps, a, b, frame_interval, max_between) for a, b in pairwise(sampled)]
     return np.unique(np.concatenate([sampled, *between]))
+
+
+class Pace:
+    """Picks frames about `frame_interval` seconds apart from a stream of them; None picks all.
+
+    A frame is picked at or after each multiple of the interval, counted from the first frame, so that the interval is
+    kept on the average. Where frames lie farther apart than that, each is picked once.
+
+    Raises:
+        ValueError: If the interval is not positive.
+    """
+
+    def __init__(self, frame_interval: float | None):
+        if frame_interval is not None and not frame_interval > 0:
+            raise ValueError(f"frame_interval must be more than 0 seconds, or None, got {frame_interval}")
+        self._interval = frame_interval
+        self._first: float | None = None
+        self._num_due = 0
+
+    def picks(self, seconds: float) -> bool:
+        """Whether the next frame, shown at `seconds`, is picked."""
+        if self._interval is None:
+            return True
+        if self._first is None:
+            self._first = seconds
+        # Times are rounded to their container's time base, often milliseconds.
+        num_passed = int((seconds - self._first) / self._interval + _TIME_ROUNDING)
+        is_picked = num_passed >= self._num_due
+        if is_picked:
+            self._num_due = num_passed + 1
+        return is_picked
 
 
 def _divide_gap(timestamps: np.ndarray, first: int, last: int, frame_interval: float, max_between: int) -> np.ndarray:

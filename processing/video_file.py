@@ -9,6 +9,7 @@ frame turns out to be damaged, everything is decoded once to see which frames th
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Any, BinaryIO
 
@@ -16,8 +17,8 @@ import av
 import numpy as np
 
 from .frame_conversion import FrameConverter
-from .sampling import dense_indices, uniform_sample_indices
-from .video_frames import VideoDecodingError, VideoFrames, frame_rate, warn_of_damage
+from .sampling import Pace, dense_indices, uniform_sample_indices
+from .video_frames import TimedFrame, VideoDecodingError, VideoFrames, frame_rate, warn_of_damage
 
 MIN_FRAMES_SKIPPED = 16
 """A seek throws the decoder's state away; fewer frames than this are decoded faster than skipped."""
@@ -71,7 +72,7 @@ class VideoFile:
         self._name = name
         shown: list[Any] = []
         num_hidden = 0
-        with self._open() as (container, stream):
+        with _open(self._opener, self._name) as (container, stream):
             for packet in _packets(container, stream):
                 if packet.is_discard:
                     num_hidden += 1
@@ -115,21 +116,6 @@ class VideoFile:
         frames = self._convert(self._frames_numbered(positions), len(positions), short_side)
         return _assemble(frames, positions, sampled, self._numbers(decodable, sampled), decodable, self._rate)
 
-    @contextmanager
-    def _open(self, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
-        """The container and its first video stream that is neither a cover picture nor text."""
-        try:
-            container = av.open(self._opener(), timeout=URL_TIMEOUT_SECONDS, **_TAG_OPTIONS)
-        except (av.error.FFmpegError, OSError) as error:
-            raise VideoDecodingError(
-                f"{self._name} cannot be opened ({error.strerror or error}); expected a video or an image that FFmpeg "
-                "or Pillow can read"
-            ) from error
-        with container:
-            stream = _video_stream(container, self._name)
-            stream.thread_type = threads
-            yield container, stream
-
     def _timeline_of(self, packets: list[Any]) -> Timeline | None:
         """The timeline that (pts, dts, is key) of all packets tell, or None when they do not."""
         times = [pts for pts, _, _ in packets if pts is not None]
@@ -145,7 +131,7 @@ class VideoFile:
 
     def _frames_at(self, timeline: Timeline, positions: np.ndarray) -> Iterator[Any]:
         """The frames at these positions of the timeline, seeking to them where that skips enough."""
-        with self._open() as (container, stream):
+        with _open(self._opener, self._name) as (container, stream):
             decoded = _decoded(container, stream)
             next_position = 0
             for position in positions:
@@ -166,7 +152,7 @@ class VideoFile:
     def _decodable(self) -> Timeline:
         """The frames that do come out of the decoder, found by decoding all."""
         # Frame threads may lose other frames of a damaged file in each run.
-        with self._open(threads="NONE") as (container, stream):
+        with _open(self._opener, self._name, threads="NONE") as (container, stream):
             times = [frame.pts for frame in _decoded(container, stream)]
         if not times:
             raise VideoDecodingError(f"{self._name} is damaged: none of its {self._num_expected} frames can be decoded")
@@ -181,7 +167,7 @@ class VideoFile:
         """The frames at these positions among those that `_decodable` found."""
         wanted = iter(positions.tolist())
         next_wanted = next(wanted, None)
-        with self._open(threads="NONE") as (container, stream):
+        with _open(self._opener, self._name, threads="NONE") as (container, stream):
             for position, frame in enumerate(_decoded(container, stream)):
                 if position == next_wanted:
                     yield frame
@@ -200,17 +186,12 @@ class VideoFile:
         convert = FrameConverter(short_side)
         stack = None
         num_converted = 0
-        try:
-            for frame in frames:
-                image = convert(frame)
-                if stack is None:
-                    stack = np.empty((count, *image.shape), dtype=np.uint8)
-                stack[num_converted] = image
-                num_converted += 1
-        except av.error.FFmpegError as error:
-            raise VideoDecodingError(
-                f"{self._name} has frames of pixel format {frame.format.name}, which cannot be converted to RGB"
-            ) from error
+        for frame in frames:
+            image = _converted(convert, frame, self._name)
+            if stack is None:
+                stack = np.empty((count, *image.shape), dtype=np.uint8)
+            stack[num_converted] = image
+            num_converted += 1
         if stack is None or num_converted < count:
             raise VideoDecodingError(f"{self._name} gave other frames when it was read again; was it still written to?")
         return stack
@@ -218,6 +199,85 @@ class VideoFile:
     def _warn_if_fewer(self, num_available: int) -> None:
         if num_available < self._num_expected:
             warn_of_damage(self._name, num_available, self._num_expected)
+
+
+def frames_in_turn(
+    opener: Callable[[], str | BinaryIO], name: str, frame_interval: float | None, short_side: int | None
+) -> Iterator[TimedFrame]:
+    """Decode a video from its start in one pass, holding one frame: for videos too long to be looked over before.
+
+    Args:
+        opener, name: As of `VideoFile`.
+        frame_interval, short_side: As of `decoding.iterate_video`.
+
+    Raises:
+        VideoDecodingError: As of `VideoFile`, or no frame can be decoded.
+    """
+    pace, convert = Pace(frame_interval), FrameConverter(short_side)
+    with _open(opener, name) as (container, stream):
+        rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
+        start = None if container.start_time is None else container.start_time / av.time_base
+        count = _PacketCount()
+        seconds = None
+        for frame in _decoded(container, stream, count):
+            number = count.number_of(frame)
+            if frame.time is None:
+                seconds = 0.0 if seconds is None else seconds + 1 / rate
+            else:
+                start = frame.time if start is None else start
+                # Some files tell times that go back; a player's clock does not.
+                seconds = max(frame.time - start, -np.inf if seconds is None else seconds)
+            if pace.picks(seconds):
+                yield TimedFrame(number, seconds, _converted(convert, frame, name))
+        num_expected = max(stream.frames - count.num_hidden, count.num_shown)
+    if count.num_decoded == 0:
+        raise VideoDecodingError(f"{name} is damaged: none of its {num_expected} frames can be decoded")
+    if count.num_decoded < num_expected:
+        warn_of_damage(name, count.num_decoded, num_expected)
+
+
+class _PacketCount:
+    """Counts packets as they pass, so that decoded frames know their numbers although some were lost before them."""
+
+    def __init__(self) -> None:
+        self.num_hidden = self.num_shown = self.num_decoded = 0
+        self._next_number = 0
+        self._pending: list[int] = []
+
+    def add(self, packet: Any) -> None:
+        if packet.is_discard:
+            self.num_hidden += 1
+        elif packet.size > 0:
+            self.num_shown += 1
+            if packet.pts is not None:
+                heappush(self._pending, packet.pts)
+
+    def number_of(self, frame: Any) -> int:
+        """The number of the next decoded frame. The packets of all frames shown before it have passed by now."""
+        while frame.pts is not None and self._pending and self._pending[0] < frame.pts:
+            heappop(self._pending)
+            self._next_number += 1
+        if self._pending and self._pending[0] == frame.pts:
+            heappop(self._pending)
+        self.num_decoded += 1
+        self._next_number += 1
+        return self._next_number - 1
+
+
+@contextmanager
+def _open(opener: Callable[[], str | BinaryIO], name: str, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream that is neither a cover picture nor text."""
+    try:
+        container = av.open(opener(), timeout=URL_TIMEOUT_SECONDS, **_TAG_OPTIONS)
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoDecodingError(
+            f"{name} cannot be opened ({error.strerror or error}); expected a video or an image that FFmpeg "
+            "or Pillow can read"
+        ) from error
+    with container:
+        stream = _video_stream(container, name)
+        stream.thread_type = threads
+        yield container, stream
 
 
 def _video_stream(container: Any, name: str) -> Any:
@@ -248,11 +308,22 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
         yield packet
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, count: _PacketCount | None = None) -> Iterator[Any]:
     """Frames in order of presentation from where the container stands; damaged ones are left out."""
     for packet in _packets(container, stream):
+        if count is not None:
+            count.add(packet)
         with suppress(av.error.FFmpegError):
             yield from (frame for frame in packet.decode() if not frame.is_corrupt)
+
+
+def _converted(convert: FrameConverter, frame: Any, name: str) -> np.ndarray:
+    try:
+        return convert(frame)
+    except av.error.FFmpegError as error:
+        raise VideoDecodingError(
+            f"{name} has frames of pixel format {frame.format.name}, which cannot be converted to RGB"
+        ) from error
 
 
 def _assemble(

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,20 @@ class VideoFrames:
     def sampled(self) -> np.ndarray:
         """(T, H, W, 3) uint8, the sampled frames alone."""
         return self.frames[self.sample_indices]
+
+
+class TimedFrame(NamedTuple):
+    """One frame of a video that is read frame by frame.
+
+    Attributes:
+        number: Its number in the source, in which lost frames count.
+        seconds: When it is shown, on a player's clock.
+        pixels: (H, W, 3) uint8 RGB, upright.
+    """
+
+    number: int
+    seconds: float
+    pixels: np.ndarray
 
 
 def frame_rate(timestamps: np.ndarray, default: float) -> float:
