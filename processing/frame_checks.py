@@ -22,3 +22,24 @@ def checked_frames(frames: np.ndarray) -> np.ndarray:
     if frames.dtype != np.uint8:
         raise TypeError(f"frames must be uint8 (0..255), got {frames.dtype}.")
     return frames
+
+
+def checked_frame(frame: np.ndarray, number: int, size: tuple[int, int] | None) -> np.ndarray:
+    """Return frame `number` of a stream, (H, W, 3) uint8 RGB, unchanged; `size` is that of the first frame (None: any).
+
+    Raises:
+        TypeError: It is not an array of uint8.
+        ValueError: It has another shape or size.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(f"frame {number} must be a numpy array (H, W, 3) of uint8 RGB, got {type(frame).__name__}.")
+    if frame.ndim != 3 or frame.shape[-1] != 3 or not frame.size:
+        raise ValueError(f"frame {number} must have shape (H, W, 3), H and W at least 1; got {frame.shape}.")
+    if frame.dtype != np.uint8:
+        raise TypeError(f"frame {number} must be uint8 (0..255), got {frame.dtype}.")
+    if size is not None and frame.shape[:2] != size:
+        raise ValueError(
+            f"frame {number} is {frame.shape[0]} x {frame.shape[1]} pixels, those before are {size[0]} x {size[1]}; "
+            "expected the frames of a stream to be of one size."
+        )
+    return frame

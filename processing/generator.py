@@ -1,7 +1,7 @@
 """`TrajectoryGenerator`: from a video's frames to its trajectories, whatever backend tracks them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
@@ -13,8 +13,11 @@ from .clips import join_clips, keep_largest, split_into_clips
 from .frame_checks import checked_frames
 from .frame_size import fit_short_side, scale_frame
 from .key_frames import KeyFrameDetector
+from .streamed_trajectory import StreamedTrajectory
 from .trajectories import Trajectories
 from .trajectory_checks import checked_frame_indices, checked_key_frames, checked_positions, checked_timestamps
+from .trajectory_stream import DEFAULT_CLIP_FRAMES, DEFAULT_FRAMES_PER_PIECE, stream_frames
+from .video_frames import TimedFrame
 
 
 class TrajectoryGenerator:
@@ -115,8 +118,7 @@ class TrajectoryGenerator:
         key_frames = checked_key_frames(self.key_frame_detector(at_label_size), len(samples))
         report("key frames", 1, 1)
         clips = split_into_clips(scaled, samples, key_frames, label_size)
-        volumes = self.backend.track(clips, self.max_trajectories, report)
-        self._check_volumes(volumes, clips)
+        volumes = self.track(clips, report)
         report("join", 0, 1)
         labels = keep_largest(join_clips(clips, volumes, self.join_iou), self.max_trajectories)
         trajectories = Trajectories.from_labels(
@@ -124,6 +126,48 @@ class TrajectoryGenerator:
         )
         report("join", 1, 1)
         return trajectories
+
+    def stream(
+        self,
+        frames: Iterable[np.ndarray],
+        *,
+        clip_frames: int = DEFAULT_CLIP_FRAMES,
+        max_frames_per_piece: int = DEFAULT_FRAMES_PER_PIECE,
+        progress: Progress | None = None,
+    ) -> Iterator[StreamedTrajectory]:
+        """Find the trajectories of a video of any length, frame by frame, in bounded memory (docs/streaming.md).
+
+        Args:
+            frames: (H, W, 3) uint8 RGB arrays of one size, in order: an array of them, a generator, or any iterable.
+                Each may be overwritten once the next is asked for.
+            clip_frames: Frames after which a clip ends where no key frame ends it sooner. Trajectories are joined at
+                the ends of clips, by `join_iou`.
+            max_frames_per_piece: Frames after which a trajectory is given away in pieces.
+            progress: Called as `progress("stream", done, read)` after each clip, with the frames done and those read so
+                far, and by the backend within each clip.
+
+        Returns:
+            An iterator that yields each trajectory when it has ended, in the order of the clips, and within one clip by
+            id. `max_trajectories` holds for each clip. Where it is never exceeded, ids and pixels are those that a call
+            finds in the same frames, provided that the backend treats clips independently and none ends early.
+
+        Raises:
+            TypeError, ValueError: A setting is out of range; and, when the iterator reaches it, a frame has another
+                type, shape or size than the first, there is no frame, or the backend returned no such labels as it
+                must.
+        """
+        timed = (TimedFrame(number, float(number), frame) for number, frame in enumerate(frames))
+        return stream_frames(timed, self, clip_frames, max_frames_per_piece, progress)
+
+    def track(self, clips: Sequence[Clip], progress: Progress | None = None) -> list[np.ndarray]:
+        """Have the backend track clips of one video; see `TrackingBackend.track`.
+
+        Raises:
+            ValueError: The backend returned no such labels as it must.
+        """
+        volumes = self.backend.track(clips, self.max_trajectories, progress)
+        self._check_volumes(volumes, clips)
+        return volumes
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able data, for `from_dict`.
