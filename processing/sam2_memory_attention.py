@@ -164,7 +164,10 @@ class MemoryAttention:
                     keys = self._keys(index, memories, pointer_keys, window, one)
                     attended[one] = self._attend(queries[one], keys, memory_tokens[one])
                 attended = F.linear(attended, layer.value, layer.value_bias)
-            tokens = layer.feed_forward(tokens + attended)
+            tokens = tokens + attended
+            # On a CPU the hidden layer of one object, eight times its tokens, stays in the cache.
+            blocks = [tokens] if self._is_fused else tokens.split(1)
+            tokens = torch.cat([layer.feed_forward(block) for block in blocks])
         return self._model.memory_attention.norm(tokens)
 
     def _keys(
