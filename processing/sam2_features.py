@@ -74,20 +74,22 @@ def prepare_frames(frames: np.ndarray, image_size: int, device: torch.device | s
 
 @torch.inference_mode()
 def encode_frames(
-    model: SAM2Base, frames: np.ndarray, batch_size: int = 4, autocast_dtype: torch.dtype | None = None
+    model: SAM2Base, frames: np.ndarray, batch_size: int | None = None, autocast_dtype: torch.dtype | None = None
 ) -> FrameFeatures:
     """Run SAM 2's image encoder on every frame once.
 
     Args:
         model: SAM 2, in evaluation mode.
         frames: (F, H, W, 3) uint8 RGB, F at least 1.
-        batch_size: Frames that go through the encoder together.
+        batch_size: Frames that go through the encoder together. None: one on a CPU, whose cache holds no more, else 16.
         autocast_dtype: Precision of the matrix products; None for the model's own.
 
     Returns:
         Features of the F frames, on the model's device.
     """
     device = model.device
+    if batch_size is None:
+        batch_size = 1 if device.type == "cpu" else 16
     parts = []
     for start in range(0, len(frames), batch_size):
         batch = prepare_frames(frames[start : start + batch_size], model.image_size, device)

@@ -107,8 +107,8 @@ class Sam2Tracker:
             self._no_mask = prompts.no_mask_embed.weight[0][:, None, None]
             self._position = prompts.get_dense_pe()
 
-    def encode(self, frames: np.ndarray, batch_size: int = 4) -> FrameFeatures:
-        """Encode frames (F, H, W, 3), uint8 RGB, each once, `batch_size` together."""
+    def encode(self, frames: np.ndarray, batch_size: int | None = None) -> FrameFeatures:
+        """Encode frames (F, H, W, 3), uint8 RGB, each once, `batch_size` together as in `encode_frames`."""
         return encode_frames(self.model, frames, batch_size, self.autocast_dtype)
 
     @torch.inference_mode()
