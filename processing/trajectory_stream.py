@@ -117,8 +117,7 @@ def _clips(
     """Clips of at most `clip_frames` frames, and a boundary frame, each with the numbers and seconds of those (N,)."""
     is_key_frame = generator.key_frame_detector.start()
     size: tuple[int, int] | None = None
-    pixels: list[np.ndarray] = []
-    times: list[tuple[int, float]] = []
+    collected = _ClipFrames()
     for number, seconds, frame in frames:
         size = checked_frame(frame, number, size).shape[:2]
         label_size = fit_short_side(*size, generator.short_side)
@@ -126,18 +125,26 @@ def _clips(
         if scaled is frame:
             scaled = frame.copy()  # many sources fill one buffer again and again
         starts_clip = is_key_frame(scaled if scaled.shape[:2] == label_size else scale_frame(frame, *label_size))
-        if pixels and (starts_clip or len(pixels) == clip_frames):
-            clip = Clip(np.stack([*pixels, scaled]), np.arange(len(pixels) + 1), True, label_size)
-            clip_times, pixels, times = times, [], []
-            yield clip, *_columns(clip_times)
-            del clip
-        pixels.append(scaled)
-        times.append((number, seconds))
+        if collected.pixels and (starts_clip or len(collected.pixels) == clip_frames):
+            yield collected.take(label_size, boundary=scaled)
+        collected.pixels.append(scaled)
+        collected.times.append((number, seconds))
     if size is None:
         raise ValueError("There is no frame in the stream; expected at least one.")
-    yield Clip(np.stack(pixels), np.arange(len(pixels)), False, label_size), *_columns(times)
+    yield collected.take(label_size, boundary=None)
 
 
-def _columns(times: list[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
-    numbers, seconds = zip(*times, strict=True)
-    return np.array(numbers, dtype=np.int64), np.array(seconds, dtype=np.float64)
+class _ClipFrames:
+    """The frames of the clip that is being read."""
+
+    def __init__(self) -> None:
+        self.pixels: list[np.ndarray] = []
+        self.times: list[tuple[int, float]] = []
+
+    def take(self, label_size: tuple[int, int], boundary: np.ndarray | None) -> tuple[Clip, np.ndarray, np.ndarray]:
+        """The clip, with the next one's first frame unless it is the last, and its numbers and seconds; forget it."""
+        stack = np.stack(self.pixels if boundary is None else [*self.pixels, boundary])
+        clip = Clip(stack, np.arange(len(stack)), boundary is not None, label_size)
+        numbers, seconds = zip(*self.times, strict=True)
+        self.pixels, self.times = [], []
+        return clip, np.array(numbers, dtype=np.int64), np.array(seconds, dtype=np.float64)
