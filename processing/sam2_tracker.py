@@ -18,6 +18,7 @@ import torch
 from torch.nn import functional as F
 
 from .sam2_features import FrameFeatures, encode_frames
+from .sam2_mask_decoder import transform, upscale
 from .sam2_memory_attention import MemoryAttention, SharedFrame
 from .sam2_tracked_objects import LastFrame, Memory, TrackedObjects
 from .sam2_windows import TokenWindows
@@ -101,11 +102,11 @@ class Sam2Tracker:
         self._shared: WeakKeyDictionary[FrameFeatures, dict[int, SharedFrame]] = WeakKeyDictionary()
         self._projections: WeakKeyDictionary[FrameFeatures, dict[int, torch.Tensor]] = WeakKeyDictionary()
         with torch.inference_mode():
-            prompts = model.sam_prompt_encoder
+            encoder, decoder = model.sam_prompt_encoder, model.sam_mask_decoder
+            outputs = (decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight)
             # An empty prompt is one point that is none, and one of padding.
-            self._empty_prompt = prompts.not_a_point_embed.weight.expand(2, -1)
-            self._no_mask = prompts.no_mask_embed.weight[0][:, None, None]
-            self._position = prompts.get_dense_pe()
+            self._prompts = torch.cat([*outputs, encoder.not_a_point_embed.weight.expand(2, -1)])
+            self._position = encoder.get_dense_pe()[0].flatten(1).T
 
     def encode(self, frames: np.ndarray, batch_size: int | None = None) -> FrameFeatures:
         """Encode frames (F, H, W, 3), uint8 RGB, each once, `batch_size` together as in `encode_frames`."""
@@ -134,7 +135,7 @@ class Sam2Tracker:
         with self._autocast():
             frames = features.stride_16[frame_of_object.to(features.stride_16.device)]
             prompts = model.sam_prompt_encoder.mask_downscaling(model.mask_downsample(masks))
-            tokens, _ = self._transform(frames + prompts)
+            tokens, _ = self._transform((frames + prompts).flatten(2).transpose(1, 2))
             present = model.sam_mask_decoder.pred_obj_score_head(tokens[:, 0]) > 0
             pointers = model.obj_ptr_proj(tokens[:, 2]).float()
         is_given = masks.flatten(1).any(dim=1)
@@ -246,7 +247,7 @@ class Sam2Tracker:
     def _condition(
         self, objects: TrackedObjects, features: FrameFeatures, frame_of_object: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Conditioned frames (N, C, S/16, S/16), and, of windows, the pixels outside of them (N, S/4, S/4)."""
+        """Conditioned frames (N, L, C), and, of windows, the pixels outside of them (N, S/4, S/4)."""
         frames, index = torch.unique(frame_of_object, return_inverse=True)
         index = index.to(features.stride_16.device)
         shared = self._share(features, frames.tolist())
@@ -255,10 +256,8 @@ class Sam2Tracker:
         memories = [(0, objects.key_memory), *recent]
         pointers = [(objects.age + 1, objects.key_pointer)]
         pointers += list(enumerate(reversed(objects.recent_pointers), start=1))
-        grid = features.stride_16.shape[-2:]
         if self._windows is None:
-            tokens = self._attention(shared, index, memories, pointers)
-            return tokens.transpose(1, 2).unflatten(2, grid), None
+            return self._attention(shared, index, memories, pointers), None
         # Outside its window an object sees the frame as one without any memory.
         plain = (features.stride_16[frames].flatten(2).transpose(1, 2) + self.model.no_mem_embed)[index]
         for rows, window in self._windows.groups(objects.last.logits):
@@ -266,22 +265,21 @@ class Sam2Tracker:
             chosen = [(age, pointer[rows]) for age, pointer in pointers]
             inside = self._attention(shared, index[rows], selected, chosen, window)
             plain[rows[:, None], window] = inside.to(plain.dtype)
-        return plain.transpose(1, 2).unflatten(2, grid), self._windows.outside(objects.last.logits)
+        return plain, self._windows.outside(objects.last.logits)
 
     def _transform(self, embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run the mask decoder's transformer: its output tokens (N, 6 + 2, C) and image tokens (N, L, C)."""
+        """Run the mask decoder's transformer: its output tokens (N, 6 + 2, C) and images (N, L, C) of (N, L, C)."""
         decoder = self.model.sam_mask_decoder
-        outputs = (decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight)
-        queries = torch.cat([*outputs, self._empty_prompt])
-        position = self._position.expand(len(embeddings), -1, -1, -1)
-        return decoder.transformer(embeddings, position, queries.expand(len(embeddings), -1, -1))
+        prompts = self._prompts.expand(len(embeddings), -1, -1)
+        layers = decoder.transformer.layers
+        return transform(decoder.transformer, layers, prompts, prompts, embeddings, self._position)
 
     def _decode(
         self, conditioned: torch.Tensor, features: FrameFeatures, frame_of_object: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Masks (N, S/4, S/4), object scores (N,) and pointers (N, C) of conditioned frames."""
+        """Masks (N, S/4, S/4), object scores (N,) and pointers (N, C) of conditioned frames (N, L, C)."""
         model, decoder = self.model, self.model.sam_mask_decoder
-        tokens, image_tokens = self._transform(conditioned + self._no_mask)
+        tokens, image = self._transform(conditioned + model.sam_prompt_encoder.no_mask_embed.weight)
         scores = decoder.pred_obj_score_head(tokens[:, 0])[:, 0].float()
         predicted_iou = decoder.iou_prediction_head(tokens[:, 1])
         rows = torch.arange(len(tokens), device=tokens.device)
@@ -295,11 +293,7 @@ class Sam2Tracker:
         logits = conditioned.new_full((len(tokens), side, side), NO_OBJECT, dtype=torch.float32)
         seen = present.nonzero()[:, 0]
         if len(seen):
-            frames = frame_of_object.to(seen.device)[seen]
-            image = image_tokens[seen].transpose(1, 2).unflatten(2, conditioned.shape[-2:])
-            widen_1, norm, activate_1, widen_2, activate_2 = decoder.output_upscaling
-            upscaled = activate_1(norm(widen_1(image) + features.stride_8[frames]))
-            upscaled = activate_2(widen_2(upscaled) + features.stride_4[frames])
+            upscaled = upscale(decoder, image[seen], features, frame_of_object.to(seen.device)[seen])
             heads = decoder.output_hypernetworks_mlps[1:]
             weights = torch.stack([head(mask_tokens[seen, i]) for i, head in enumerate(heads)], dim=1)
             weights = weights[torch.arange(len(seen), device=seen.device), best[seen]]
