@@ -17,7 +17,7 @@ from .label_fusion import LabelFusion
 from .new_segments import new_segments
 from .sam2_features import FrameFeatures
 from .sam2_object_chunks import ObjectChunk, is_out_of_memory
-from .sam2_schedule import Piece, Window, clip_spans, plan_windows, portions
+from .sam2_schedule import MAX_FRAMES, Piece, Window, clip_spans, plan_windows, portions
 from .sam2_tracker import Sam2Tracker, StepOutput
 from .segmenters import KeyFrameSegmenter
 
@@ -88,7 +88,7 @@ class _ClipTracking:
         self._tracker = tracker
         self._spans = clip_spans(clips)
         self._windows = plan_windows(
-            self._spans, settings.new_objects_interval, encode_single_frames=settings.segments_from_features
+            self._spans, settings.new_objects_interval, settings.segments_from_features, MAX_FRAMES
         )
         pictures = {
             span.first + n: clip.frames[position]
