@@ -1,9 +1,8 @@
 """SAM 2's mask decoder, on the package's weights, for prompts of few tokens that each see their own image.
 
 The result is the package's, up to rounding, for half of its operations: an attention between few tokens and an image
-is cheaper with its projections moved to the tokens' side, (W x) . q = x . (W^T q) and
-weights @ (W x) = W (weights @ x).
-The image then needs no projection.
+is cheaper with its projections moved to the tokens' side, (W x) . q = x . (W^T q) and weights @ (W x) = W (weights @
+x). The image then needs no projection.
 
 Shape legend: N prompts, T tokens of a prompt, H heads, D channels of a head, C channels, L = (S/16)^2 image positions,
 S image size (square).

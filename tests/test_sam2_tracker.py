@@ -314,6 +314,24 @@ class TestMemoryAttention:
         torch.testing.assert_close(torch.atan2(sine, cosine), torch.tensor([[0.5, 0.5]]))
 
 
+@pytest.mark.gpu
+class TestOnCuda:
+    def test_agrees_with_the_cpu(self, tracker):
+        frames, masks = moving_frames(6), voronoi_masks(3)
+        expected = follow(tracker, tracker.encode(frames), 0, 6, masks)
+        on_cuda = Sam2Tracker(random_predictor(SIZE).cuda())
+        found = follow(on_cuda, on_cuda.encode(frames), 0, 6, masks).cpu()
+        assert share_of_pixels((found > 0) != (expected > 0)) < 0.01
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_reduced_precision(self, tracker, dtype):
+        frames, masks = moving_frames(6), voronoi_masks(3)
+        expected = follow(tracker, tracker.encode(frames), 0, 6, masks)
+        half = Sam2Tracker(random_predictor(SIZE).cuda(), autocast_dtype=dtype)
+        found = follow(half, half.encode(frames), 0, 6, masks).cpu()
+        assert share_of_pixels((found > 0) != (expected > 0)) < 0.05
+
+
 class TestApproximations:
     def test_reduced_precision_agrees_mostly(self, model, tracker):
         frames, masks = moving_frames(4), voronoi_masks(3)
