@@ -6,13 +6,13 @@ import importlib.resources
 import os
 import pickle
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -24,7 +24,7 @@ SIZES = ("tiny", "small", "base_plus", "large")
 _IMAGE_SIZE_STEP = 32
 _CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 # What tells the sizes apart: channels of the first stage, number of blocks.
-_TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
+_TRUNKS: dict[tuple[int, ...], str] = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
 _FIRST_CONVOLUTION = "image_encoder.trunk.patch_embed.proj.weight"
 _BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
 # Weights that SAM 2.1 has and SAM 2.0 has not.
@@ -63,8 +63,8 @@ def load_sam2(
     elif checkpoint is None:
         raise ValueError("With model=None the size is read off the checkpoint, so a checkpoint must be given.")
     _check_image_size(image_size)
-    with _keeping_hydra_state():
-        pass
+    device = torch.device(device)
+    _import_sam2()
     path, source = _find_checkpoint(model, checkpoint)
     weights = _read_weights(path, source)
     found = _size_of(weights, source)
@@ -94,18 +94,20 @@ def build_sam2(
     """
     _check_model(model)
     _check_image_size(image_size)
-    with _keeping_hydra_state():
-        from hydra.utils import instantiate
-        from omegaconf import OmegaConf
+    _import_sam2()
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
-        file = importlib.resources.files("sam2") / "configs" / "sam2.1" / f"sam2.1_hiera_{_CONFIGS[model]}.yaml"
-        config = OmegaConf.create(file.read_text(encoding="utf-8")).model
-        config._target_ = target
-        config.image_size = image_size
-        for attention in ("self_attention", "cross_attention"):
-            config.memory_attention.layer[attention].feat_sizes = [image_size // 16] * 2
+    file = importlib.resources.files("sam2") / "configs" / "sam2.1" / f"sam2.1_hiera_{_CONFIGS[model]}.yaml"
+    config = OmegaConf.create(file.read_text(encoding="utf-8")).model
+    config._target_ = target
+    config.image_size = image_size
+    for attention in ("self_attention", "cross_attention"):
+        config.memory_attention.layer[attention].feat_sizes = [image_size // 16] * 2
+    # The initial weights are drawn from the global generators, whose state is the caller's.
+    with torch.random.fork_rng(devices=[]):
         network = instantiate(config, _convert_="all")
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 def _check_model(model: str) -> None:
@@ -120,30 +122,22 @@ def _check_image_size(image_size: int) -> None:
         raise ValueError(f"image_size must be a positive multiple of {_IMAGE_SIZE_STEP}, got {image_size}.")
 
 
-@contextmanager
-def _keeping_hydra_state() -> Iterator[None]:
+def _import_sam2() -> None:
     """Import `sam2`, which sets up hydra for the whole process, and leave hydra as it was."""
     try:
         from hydra.core.global_hydra import GlobalHydra
         from hydra.version import VersionBase
+
+        was_initialized = GlobalHydra.instance().is_initialized()
+        version_base = VersionBase.instance().version_base
+        try:
+            import sam2.modeling.sam2_base  # noqa: F401
+        finally:
+            if not was_initialized:
+                GlobalHydra.instance().clear()
+                VersionBase.instance().version_base = version_base
     except ModuleNotFoundError as error:
-        raise _missing_package(error) from error
-    was_initialized = GlobalHydra.instance().is_initialized()
-    version_base = VersionBase.instance().version_base
-    try:
-        import sam2  # noqa: F401
-
-        yield
-    except ModuleNotFoundError as error:
-        raise _missing_package(error) from error
-    finally:
-        if not was_initialized:
-            GlobalHydra.instance().clear()
-            VersionBase.instance().version_base = version_base
-
-
-def _missing_package(error: ModuleNotFoundError) -> ImportError:
-    return ImportError(f"SAM 2 needs the package {error.name!r}, which is missing: pip install 'trajvit[sam2]'")
+        raise ImportError(f"SAM 2 needs {error.name!r}, which is not installed: pip install 'trajvit[sam2]'") from error
 
 
 def _find_checkpoint(model: str | None, checkpoint: str | os.PathLike | None) -> tuple[Path, str]:
@@ -163,40 +157,40 @@ def _find_checkpoint(model: str | None, checkpoint: str | os.PathLike | None) ->
 
 
 def _download(repo: str, sizes: list[str]) -> tuple[Path, str]:
-    """Return the first of the sizes' files that a Hub repository holds, from the cache if it lies there."""
+    """Return the first of the sizes' files that a Hub repository holds; what is in the local cache comes first."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     names = [f"sam2.1_hiera_{size}.pt" for size in sizes]
-    unreachable: Exception | None = None
-    for name in names:
-        try:
-            return Path(hf_hub_download(repo, name)), f"{repo}/{name}"
-        except LocalEntryNotFoundError as error:
-            unreachable = error
-        except EntryNotFoundError:
-            continue
-        except HfHubHTTPError as error:
-            raise OSError(f"The Hub repository {repo!r} gave no {name}: {error}") from error
-    if unreachable is None:
-        raise FileNotFoundError(f"The Hub repository {repo!r} holds none of {', '.join(names)}.")
-    raise OSError(
-        f"None of {', '.join(names)} of the Hub repository {repo!r} is in the local cache, and the Hub cannot be "
-        f"reached. With a connection run `hf download {repo}` once (and unset HF_HUB_OFFLINE if it is set), or give "
-        "checkpoint= a local file; docs/sam2.md says where the files are."
-    ) from unreachable
+    for only_cached in (True, False):
+        for name in names:
+            try:
+                return Path(hf_hub_download(repo, name, local_files_only=only_cached)), f"{repo}/{name}"
+            except LocalEntryNotFoundError as error:
+                if not only_cached:
+                    raise OSError(
+                        f"{name} of the Hub repository {repo!r} is not in the local cache, and the Hub cannot be "
+                        f"reached. With a connection run `hf download {repo} {name}` once (unset HF_HUB_OFFLINE if it "
+                        "is set), or give checkpoint= a local file; docs/sam2.md says where the files are."
+                    ) from error
+            except EntryNotFoundError:
+                continue
+            except HfHubHTTPError as error:
+                raise OSError(f"The Hub gives no {name} of repository {repo!r}: {error}") from error
+    raise FileNotFoundError(f"The Hub repository {repo!r} holds none of {', '.join(names)}.")
 
 
 def _read_weights(path: Path, source: str) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's tensors without unpickling anything but tensors and plain containers."""
+    """Read a checkpoint's tensors; nothing that a file might want to run is run."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except pickle.UnpicklingError as error:
+        # PyTorch's message tells how to run the file's code all the same.
+        raise _no_checkpoint(source, "it holds something else than tensors") from error
+    except (RuntimeError, ValueError, EOFError, SafetensorError) as error:
         raise _no_checkpoint(source, f"it cannot be read ({error})") from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
@@ -211,11 +205,12 @@ def _size_of(weights: dict[str, torch.Tensor], source: str) -> str:
         raise _no_checkpoint(source, "its tensors are named as in transformers' Sam2Model")
     if _FIRST_CONVOLUTION not in weights:
         raise _no_checkpoint(source, f"it has no tensor {_FIRST_CONVOLUTION}")
-    channels = weights[_FIRST_CONVOLUTION].shape[0]
+    shape = tuple(weights[_FIRST_CONVOLUTION].shape)
     blocks = len({match[1] for match in map(_BLOCK.match, weights) if match})
-    if (channels, blocks) not in _TRUNKS:
-        raise _no_checkpoint(source, f"its image encoder has {channels} channels and {blocks} blocks, as no size has")
-    return _TRUNKS[channels, blocks]
+    size = _TRUNKS.get((*shape[:1], blocks))
+    if size is None:
+        raise _no_checkpoint(source, f"{_FIRST_CONVOLUTION} is {shape} and followed by {blocks} blocks, as in no size")
+    return size
 
 
 def _load_weights(network: SAM2Base, weights: dict[str, torch.Tensor], model: str, source: str) -> None:
