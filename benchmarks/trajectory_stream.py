@@ -37,8 +37,8 @@ SAM2_OPTIONS = {
     "model": "tiny",
     "image_size": 128,
     "device": "cpu",
-    "max_segments": 4,
-    "segmenter_options": {"points_per_side": 4, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0},
+    "max_segments": 2,
+    "segmenter_options": {"points_per_side": 4, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
 }
 
 

@@ -119,7 +119,8 @@ def _clips(
     size: tuple[int, int] | None = None
     collected = _ClipFrames()
     for number, seconds, frame in frames:
-        size = checked_frame(frame, number, size).shape[:2]
+        height, width, _ = checked_frame(frame, number, size).shape
+        size = (height, width)
         label_size = fit_short_side(*size, generator.short_side)
         scaled = scale_frame(frame, *fit_short_side(*size, generator.frame_short_side))
         if scaled is frame:
