@@ -19,7 +19,9 @@ ALLOWED = {
 }
 # Pure PyTorch and transformers: what a checkpoint's own code may need on a machine without this package.
 MODELING_LIBRARIES = {"torch", "torchvision", "transformers", "numpy", "huggingface_hub", "typing_extensions"}
-HEAVY = ("cv2", "scenedetect", "av", "skimage", "matplotlib", "sam2", "datasets", "gradio", "ray", "deepspeed", "peft")
+HEAVY = ("cv2", "scenedetect", "av", "skimage", "matplotlib", "sam2", "hydra", "datasets", "gradio", "ray", "deepspeed")
+# What the extra `trajvit[sam2]` brings: only some of one room may need it, and only once it is used.
+SAM2_LIBRARIES = {"sam2", "hydra", "omegaconf"}
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -30,6 +32,23 @@ def imports(path: Path) -> list[tuple[int, str]]:
             found += [(0, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             found.append((node.level, node.module or ""))
+    return found
+
+
+def imported_at_once(path: Path) -> set[str]:
+    """Top-level modules that are imported as soon as a file is: not inside a function, not for type checkers only."""
+    nodes = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    found = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            nodes += node.orelse
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            nodes += ast.iter_child_nodes(node)
     return found
 
 
@@ -55,6 +74,14 @@ def test_the_models_need_only_pytorch_and_transformers(path):
     assert path.parent == ROOT / "modeling_trajvit", "one flat folder, so that a checkpoint carries its own code"
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
     assert outside <= MODELING_LIBRARIES | set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sam2_is_needed_by_processing_only_and_only_when_used(path):
+    if room_of(path) == "processing":
+        assert not imported_at_once(path) & SAM2_LIBRARIES, "import it inside the function that needs it"
+    else:
+        assert not {module.split(".")[0] for level, module in imports(path) if level == 0} & SAM2_LIBRARIES
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
