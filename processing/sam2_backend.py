@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 _AUTOCAST_DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # What the backend gives a segmenter itself.
-_NOT_OPTIONS = {"automatic": {"model", "autocast_dtype", "max_segments"}, "edges": {"max_segments", "device"}}
+_NOT_OPTIONS = {
+    "automatic": {"model", "autocast_dtype", "max_segments"},
+    "edges": {"processor", "device", "autocast_dtype", "max_segments"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,10 +184,10 @@ class Sam2Backend:
         return self._networks
 
     def _build_segmenter(self, network: SAM2Base, max_segments: int) -> KeyFrameSegmenter:
-        options = {**self.segmenter_options, "max_segments": max_segments}
+        given = {"max_segments": max_segments, "autocast_dtype": _AUTOCAST_DTYPES[self.dtype]}
         if self.segmenter == "edges":
-            return _segmenter_class("edges")(device=network.device, **options)
-        return _segmenter_class("automatic")(network, autocast_dtype=_AUTOCAST_DTYPES[self.dtype], **options)
+            return _segmenter_class("edges")(device=network.device, **given, **self.segmenter_options)
+        return _segmenter_class("automatic")(network, **given, **self.segmenter_options)
 
     def _objects_at_once(self, tracker: Sam2Tracker, num_steps: int) -> int:
         if self.objects_per_chunk is not None:
