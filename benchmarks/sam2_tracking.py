@@ -46,6 +46,9 @@ from sam2_systems import (
     make_task,
 )
 
+from trajvit.processing.sam2_loading import SIZES
+
+DTYPES = ("float32", "bfloat16", "float16")
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -221,14 +224,14 @@ def parts_table(rows: list[dict]) -> str:
 
 @app.command(help=__doc__)
 def main(
-    model: Annotated[str, typer.Option(help="tiny, small, base_plus or large.")] = "small",
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(SIZES)}.")] = "small",
     image_size: Annotated[int, typer.Option(help="Width and height that SAM 2 sees, a multiple of 32.")] = 512,
     clips: Annotated[int, typer.Option(min=1)] = 4,
     clip_frames: Annotated[str, typer.Option(help="Frames of a clip, or one number for each: 4,2,7.")] = "4",
     objects: Annotated[int, typer.Option(min=1, help="Objects of each clip.")] = 4,
     chunk: Annotated[int, typer.Option(min=1, help="Objects that the tracker takes together.")] = 4,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 for autocast in every system.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 or float16: autocast in every system.")] = "float32",
     threads: Annotated[int, typer.Option(min=1)] = 1,
     object_score_bias: Annotated[float, typer.Option(help="Lower makes objects vanish with random weights.")] = 6.0,
     repeats: Annotated[int, typer.Option(min=1, help="Alternating timed runs.")] = 3,
@@ -237,6 +240,12 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder of everything measured.")] = Path("benchmarks/results/sam2"),
     json_file: Annotated[Optional[Path], typer.Option("--json", help="Write all rows there too.")] = None,  # noqa: UP045
 ) -> None:
+    if model not in SIZES:
+        raise typer.BadParameter(f"--model must be one of {', '.join(SIZES)}, got {model!r}.")
+    if dtype not in DTYPES:
+        raise typer.BadParameter(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise typer.BadParameter(f"--device must be cpu, or cuda where PyTorch finds a CUDA device, got {device!r}.")
     lengths = [int(number) for number in clip_frames.split(",")]
     if len(lengths) not in (1, clips) or min(lengths) < 1:
         raise typer.BadParameter(f"--clip-frames must be one number or {clips}, each at least 1, got {clip_frames!r}.")

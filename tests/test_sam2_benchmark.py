@@ -167,9 +167,30 @@ def test_command(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--clip-frames", "3,4,5"], "--clip-frames"), (["--systems", "theirs"], "theirs")],
+    [
+        (["--clip-frames", "3,4,5"], "3,4,5"),
+        (["--systems", "theirs"], "theirs"),
+        (["--model", "huge"], "huge"),
+        (["--dtype", "int8"], "int8"),
+        (["--device", "abacus"], "abacus"),
+    ],
 )
 def test_bad_options(tmp_path, options, message):
     result = CliRunner().invoke(app, ["--clips", "2", "--output", str(tmp_path), *options])
     assert result.exit_code == 2
     assert message in result.output
+
+
+@pytest.mark.gpu
+def test_command_on_cuda(tmp_path):
+    options = ["--model", "tiny", "--image-size", "128", "--clips", "2", "--objects", "4", "--chunk", "8"]
+    options += ["--device", "cuda", "--dtype", "bfloat16", "--repeats", "1"]
+    options += ["--output", str(tmp_path / "results"), "--json", str(tmp_path / "rows.json")]
+    result = CliRunner().invoke(app, options, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["system"] for row in content["systems"]] == list(EXACT)
+    for row in [*content["systems"], *content["approximate"]]:
+        assert row["videos_per_second"] == pytest.approx(1 / row["seconds"])
+        assert 0 < row["share_of_ceiling"] < 1
+        assert row["peak_bytes"] > row["bytes_before"] > 0
