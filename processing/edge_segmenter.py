@@ -22,7 +22,7 @@ from .panoptic_map import panoptic_map
 from .sam2_features import FrameFeatures
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor
+    from transformers import BaseImageProcessor, PreTrainedModel
 
 DEFAULT_EDGE_MODEL = "chendelong/DirectSAM-1800px-0424"
 
@@ -58,7 +58,7 @@ class EdgeSegmenter:
 
     def __init__(
         self,
-        model: str | os.PathLike | nn.Module = DEFAULT_EDGE_MODEL,
+        model: str | os.PathLike | PreTrainedModel = DEFAULT_EDGE_MODEL,
         processor: BaseImageProcessor | None = None,
         edge_threshold: float = 0.2,
         edge_label: str | int | None = None,
@@ -159,8 +159,8 @@ class EdgeSegmenter:
 
 
 def _load(
-    model: str | os.PathLike | nn.Module, processor: BaseImageProcessor | None, device: str | torch.device
-) -> tuple[nn.Module, BaseImageProcessor]:
+    model: str | os.PathLike | PreTrainedModel, processor: BaseImageProcessor | None, device: str | torch.device
+) -> tuple[PreTrainedModel, BaseImageProcessor]:
     if isinstance(model, nn.Module):
         if processor is None:
             raise ValueError("processor must be given together with a model that is already loaded, got None")
@@ -182,8 +182,8 @@ def _height_and_width(input_size: int | tuple[int, int] | None) -> dict[str, int
     return {"height": sides[0], "width": sides[1]}
 
 
-def _number_of_label(model: nn.Module, edge_label: str | int | None) -> int:
-    names = model.config.id2label
+def _number_of_label(model: PreTrainedModel, edge_label: str | int | None) -> int:
+    names = {int(number): name for number, name in (model.config.id2label or {}).items()}
     if edge_label is None and len(names) == 1:
         return 0
     for number, name in names.items():
