@@ -1,7 +1,7 @@
 """From any source of a video to RGB frames: the sampled ones, and denser ones between them for trackers."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
@@ -76,7 +76,7 @@ def decode_video(
 
 def iterate_video(
     source: Any, frame_interval: float | None = None, short_side: int | None = None
-) -> Iterator[TimedFrame]:
+) -> Generator[TimedFrame, None, None]:
     """Decode a video of any length frame by frame, in order; memory holds one frame, however many there are.
 
     Args:
@@ -144,7 +144,7 @@ def _take(
 
 def _images_in_turn(
     opener: Any, name: str, frame_interval: float | None, short_side: int | None
-) -> Iterator[TimedFrame]:
+) -> Generator[TimedFrame, None, None]:
     pace = Pace(frame_interval)
     with closing(ImageFile(opener, name)) as animation:
         for number, seconds in enumerate(animation.timestamps.tolist()):

@@ -7,7 +7,7 @@ of the trajectories that are still in the picture.
 Shape legend: N frames of a clip, H height, W width, n frames in which a trajectory is present.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ def stream_video(
     max_frames_per_piece: int = DEFAULT_FRAMES_PER_PIECE,
     frame_interval: float | None = None,
     progress: Progress | None = None,
-) -> Iterator[StreamedTrajectory]:
+) -> Generator[StreamedTrajectory, None, None]:
     """Decode a video of any length as it is needed, and yield its trajectories as they end.
 
     Args:
@@ -61,7 +61,7 @@ def stream_video(
     frames = iterate_video(source, frame_interval, generator.frame_short_side)
     trajectories = stream_frames(frames, generator, clip_frames, max_frames_per_piece, progress)
 
-    def run() -> Iterator[StreamedTrajectory]:
+    def run() -> Generator[StreamedTrajectory, None, None]:
         with closing(frames), closing(trajectories):
             yield from trajectories
 
@@ -74,7 +74,7 @@ def stream_frames(
     clip_frames: int = DEFAULT_CLIP_FRAMES,
     max_frames_per_piece: int = DEFAULT_FRAMES_PER_PIECE,
     progress: Progress | None = None,
-) -> Iterator[StreamedTrajectory]:
+) -> Generator[StreamedTrajectory, None, None]:
     """Yield the trajectories of frames that come with their numbers and times; see `TrajectoryGenerator.stream`."""
     for name, value in (("clip_frames", clip_frames), ("max_frames_per_piece", max_frames_per_piece)):
         if index(value) < 1:
@@ -93,7 +93,7 @@ def _trajectories(
     clip_frames: int,
     max_frames_per_piece: int,
     report: Progress,
-) -> Iterator[StreamedTrajectory]:
+) -> Generator[StreamedTrajectory, None, None]:
     joiner = ClipJoiner(generator.join_iou)
     open_trajectories = OpenTrajectories(max_frames_per_piece)
     num_done = 0
@@ -113,7 +113,7 @@ def _trajectories(
 
 def _clips(
     frames: Iterable[TimedFrame], generator: "TrajectoryGenerator", clip_frames: int
-) -> Iterator[tuple[Clip, np.ndarray, np.ndarray]]:
+) -> Generator[tuple[Clip, np.ndarray, np.ndarray], None, None]:
     """Clips of at most `clip_frames` frames, and a boundary frame, each with the numbers and seconds of those (N,)."""
     is_key_frame = generator.key_frame_detector.start()
     size: tuple[int, int] | None = None

@@ -6,7 +6,7 @@ of pictures are skipped by seeking. Where packets do not tell (elementary stream
 frame turns out to be damaged, everything is decoded once to see which frames there are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -203,7 +203,7 @@ class VideoFile:
 
 def frames_in_turn(
     opener: Callable[[], str | BinaryIO], name: str, frame_interval: float | None, short_side: int | None
-) -> Iterator[TimedFrame]:
+) -> Generator[TimedFrame, None, None]:
     """Decode a video from its start in one pass, holding one frame: for videos too long to be looked over before.
 
     Args:
