@@ -1,7 +1,7 @@
 """`TrajectoryGenerator`: from a video's frames to its trajectories, whatever backend tracks them."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
@@ -112,12 +112,13 @@ class TrajectoryGenerator:
 
         label_size = fit_short_side(frames.shape[1], frames.shape[2], self.short_side)
         frame_size = fit_short_side(frames.shape[1], frames.shape[2], self.frame_short_side)
-        scaled = _scaled_down(frames, frame_size, report)
+        dense = frames if frame_size == frames.shape[1:3] else _scaled(list(frames), frame_size, report)
         report("key frames", 0, 1)
-        at_label_size = scaled[samples] if frame_size == label_size else _scaled_down(frames[samples], label_size)
-        key_frames = checked_key_frames(self.key_frame_detector(at_label_size), len(samples))
+        same_size = frame_size == label_size
+        sampled = dense[samples] if same_size else _scaled([frames[position] for position in samples], label_size)
+        key_frames = checked_key_frames(self.key_frame_detector(sampled), len(samples))
         report("key frames", 1, 1)
-        clips = split_into_clips(scaled, samples, key_frames, label_size)
+        clips = split_into_clips(dense, samples, key_frames, label_size)
         volumes = self.track(clips, report)
         report("join", 0, 1)
         labels = keep_largest(join_clips(clips, volumes, self.join_iou), self.max_trajectories)
@@ -134,7 +135,7 @@ class TrajectoryGenerator:
         clip_frames: int = DEFAULT_CLIP_FRAMES,
         max_frames_per_piece: int = DEFAULT_FRAMES_PER_PIECE,
         progress: Progress | None = None,
-    ) -> Iterator[StreamedTrajectory]:
+    ) -> Generator[StreamedTrajectory, None, None]:
         """Find the trajectories of a video of any length, frame by frame, in bounded memory (docs/streaming.md).
 
         Args:
@@ -221,9 +222,7 @@ class TrajectoryGenerator:
                 raise ValueError(f"Backend {name!r} must return integers {expected} for clip {k}, got {found}.")
 
 
-def _scaled_down(frames: np.ndarray, size: tuple[int, int], report: Progress = no_progress) -> np.ndarray:
-    if size == frames.shape[1:3]:
-        return frames
+def _scaled(frames: Sequence[np.ndarray], size: tuple[int, int], report: Progress = no_progress) -> np.ndarray:
     num_frames = len(frames)
     scaled = np.empty((num_frames, *size, 3), dtype=np.uint8)
     for t, frame in enumerate(frames):

@@ -107,8 +107,8 @@ class _ClipTracking:
         waiting: list[ObjectChunk] = []
         for window in self._windows:
             self._frames.hold(window.frames)
-            maps = self._start_labels(window)
-            waiting = self._follow_all(window, [*waiting, *self._new_chunks(window, maps)], maps)
+            starts = {clip: self._at_image_size(labels) for clip, labels in self._start_labels(window).items()}
+            waiting = self._follow_all(window, [*waiting, *self._new_chunks(window, starts)], starts)
         if self._num_broken:
             warnings.warn(
                 f"SAM 2 gave NaN or infinite values for {self._num_broken} of {sum(self._num_labels)} objects;"
@@ -120,29 +120,26 @@ class _ClipTracking:
 
     def _start_labels(self, window: Window) -> dict[int, np.ndarray]:
         """Per clip where objects start, the labels (h, w) of those that do; they are in the volumes too."""
-        covered = {}
-        pieces = []
-        for piece in window.pieces:
-            if not piece.starts_objects:
-                continue
-            covered[piece.clip] = self._labels_at(piece) > 0
-            everything = np.ones(self._size, dtype=np.int32)
-            if piece.is_key or new_segments(everything, covered[piece.clip], max_segments=1).any():
-                pieces.append(piece)
+        pieces = [piece for piece in window.pieces if piece.is_key or (piece.starts_objects and self._has_room(piece))]
         started = {}
         for portion in portions(len(pieces), _KEY_FRAMES_AT_ONCE):
             together = [pieces[i] for i in portion]
             for piece, segments in zip(together, self._segment(together), strict=True):
+                known = self._labels_at(piece)
                 if not piece.is_key:
-                    in_view = np.count_nonzero(np.unique(self._labels_at(piece)))
-                    room = max(0, self._settings.max_segments - in_view)
-                    segments = new_segments(segments, covered[piece.clip], room)
+                    in_view = np.count_nonzero(np.bincount(known.reshape(-1))[1:])
+                    segments = new_segments(segments, known > 0, max(0, self._settings.max_segments - in_view))
                 labels = np.where(segments > 0, segments + self._num_labels[piece.clip], 0).astype(np.int32)
                 self._num_labels[piece.clip] = max(self._num_labels[piece.clip], int(labels.max()))
-                self._labels_at(piece)[labels > 0] = labels[labels > 0]
+                known[labels > 0] = labels[labels > 0]
                 started[piece.clip] = labels
         self._progress.segmented(sum(piece.is_key for piece in window.pieces))
         return started
+
+    def _has_room(self, piece: Piece) -> bool:
+        """Whether the objects leave so much of the frame uncovered that a new one may be there."""
+        everything = np.ones(self._size, dtype=np.int32)
+        return bool(new_segments(everything, self._labels_at(piece) > 0, max_segments=1).any())
 
     def _segment(self, pieces: Sequence[Piece]) -> list[np.ndarray]:
         frames = [piece.start for piece in pieces]
@@ -153,13 +150,13 @@ class _ClipTracking:
         """The labels (h, w) of the frame in which a piece starts, to read and to write."""
         return self._volumes[piece.clip][piece.start - self._spans[piece.clip].first]
 
-    def _new_chunks(self, window: Window, maps: dict[int, np.ndarray]) -> list[ObjectChunk]:
+    def _new_chunks(self, window: Window, starts: dict[int, np.ndarray]) -> list[ObjectChunk]:
         """The objects that start here and have a frame to be followed into, in chunks; longest pieces first."""
         rows = [
             (piece.clip, int(label))
             for piece in sorted(window.pieces, key=lambda piece: -piece.num_steps)
-            if piece.num_steps > 0 and piece.clip in maps
-            for label in np.unique(self._at_image_size(maps[piece.clip]))
+            if piece.num_steps > 0 and piece.clip in starts
+            for label in np.flatnonzero(np.bincount(starts[piece.clip].reshape(-1)))
             if label > 0
         ]
         if not rows:
@@ -178,7 +175,7 @@ class _ClipTracking:
         return labels[rows[:, None], columns]
 
     def _follow_all(
-        self, window: Window, chunks: Sequence[ObjectChunk], maps: dict[int, np.ndarray]
+        self, window: Window, chunks: Sequence[ObjectChunk], starts: dict[int, np.ndarray]
     ) -> list[ObjectChunk]:
         """Follow every chunk through the window, write the volumes, and return the chunks that go on."""
         if not chunks:
@@ -189,11 +186,12 @@ class _ClipTracking:
         for piece in window.pieces:
             slots[piece.clip] = num_slots
             num_slots += piece.num_steps
-        fusion = LabelFusion(num_slots, self._size, self._tracker.model.device)
-        starts = {clip: torch.from_numpy(self._at_image_size(labels)) for clip, labels in maps.items()}
+        device = self._tracker.model.device
+        fusion = LabelFusion(num_slots, self._size, device)
+        start_labels = {clip: torch.from_numpy(labels).to(device) for clip, labels in starts.items()}
         going_on = []
         for number, chunk in enumerate(chunks):
-            going_on += self._follow(replace(chunk, position=0), pieces, slots, starts, fusion)
+            going_on += self._follow(replace(chunk, position=0), pieces, slots, start_labels, fusion)
             self._progress.tracked(window, number + 1, len(chunks))
         labels = fusion.labels()
         for piece in window.pieces:
@@ -207,7 +205,7 @@ class _ClipTracking:
         chunk: ObjectChunk,
         pieces: dict[int, Piece],
         slots: dict[int, int],
-        starts: dict[int, torch.Tensor],
+        start_labels: dict[int, torch.Tensor],
         fusion: LabelFusion,
     ) -> list[ObjectChunk]:
         """Follow one chunk through its pieces; where memory runs out, its halves one after the other."""
@@ -222,7 +220,7 @@ class _ClipTracking:
                 continue
             chunk = chunk.select(ongoing)
             frames = [pieces[clip].start + chunk.position + 1 for clip in chunk.clips]
-            advanced = self._advance(chunk, pieces, starts, frames)
+            advanced = self._advance(chunk, pieces, start_labels, frames)
             if advanced is None:
                 # What the failed step and its error held is gone by now.
                 if self._tracker.model.device.type == "cuda":
@@ -236,16 +234,15 @@ class _ClipTracking:
         return going_on
 
     def _advance(
-        self, chunk: ObjectChunk, pieces: dict[int, Piece], starts: dict[int, torch.Tensor], frames: list[int]
+        self, chunk: ObjectChunk, pieces: dict[int, Piece], start_labels: dict[int, torch.Tensor], frames: list[int]
     ) -> tuple[ObjectChunk, StepOutput] | None:
         """One step; None where memory does not suffice for so many objects. The chunk stays as it is."""
         features = self._frames.features
         try:
             objects = chunk.objects
             if objects is None:
-                masks = torch.stack(
-                    [starts[clip] == label for clip, label in zip(chunk.clips, chunk.labels, strict=True)]
-                )
+                own = zip(chunk.clips, chunk.labels, strict=True)
+                masks = torch.stack([start_labels[clip] == label for clip, label in own])
                 key_frames = self._frames.positions([pieces[clip].start for clip in chunk.clips])
                 objects, _ = self._tracker.start(features, key_frames, masks)
             objects, output = self._tracker.step(objects, features, self._frames.positions(frames))
