@@ -84,6 +84,9 @@ class MemoryLog:
         """Note the memory in use now that `num_frames` are done."""
         traced, _ = tracemalloc.get_traced_memory()
         self.samples.append((num_frames, resident_bytes() / MEGABYTE, traced / MEGABYTE))
+        self.write()
+
+    def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self.path.with_suffix(".part")
         unfinished.write_text(json.dumps(self.result(), indent=1) + "\n")
@@ -131,8 +134,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             log.counts["pieces"] += 1
             log.counts["trajectory_frames"] += len(piece)
             log.counts["packed_bytes"] += piece.packed_masks.nbytes
-        log.take(arguments.frames)
         tracemalloc.stop()
+    log.write()
     return log.result()
 
 

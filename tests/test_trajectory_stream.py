@@ -530,3 +530,33 @@ class TestVideoFiles:
             exec(block.replace("video.mp4", "video.mkv"), namespace)
         assert namespace["mask"].shape == (48, 72)
         assert namespace["num_ended"] > 0
+
+
+@pytest.fixture(scope="module")
+def sam2_generator(tmp_path_factory):
+    pytest.importorskip("sam2")
+    from random_sam2 import save_random_checkpoint
+
+    checkpoint = save_random_checkpoint(tmp_path_factory.mktemp("sam2") / "tiny.pt")
+    # Random weights tell no good mask from a bad one, so every mask of a coarse grid is taken.
+    segmenter = {"points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    options = {"model": "tiny", "image_size": 128, "device": "cpu", "segmenter_options": segmenter}
+    return TrajectoryGenerator("sam2", short_side=64, checkpoint=str(checkpoint), max_segments=3, **options)
+
+
+class TestSam2:
+    def test_clips_streamed_one_by_one_are_those_of_a_call(self, sam2_generator):
+        shots = [make_scene(seed, num_frames=4, height=128, width=192).frames for seed in (1, 4)]
+        frames = np.concatenate(shots)
+        expected = sam2_generator(frames)
+        assert expected.key_frames == (0, 4)
+        assert expected.num_trajectories > 2
+        found = volume_of(sam2_generator.stream(iter(frames)), 8, (64, 96))
+        assert (found != expected.ids).mean() <= 1e-4
+
+    def test_clips_that_end_early(self, sam2_generator):
+        frames = make_scene(1, num_frames=5, height=128, width=192).frames
+        pieces = list(sam2_generator.stream(iter(frames), clip_frames=2))
+        ids = volume_of(pieces, 5, (64, 96))
+        assert (ids > 0).any(axis=(1, 2)).all()
+        assert sorted(piece.id for piece in pieces) == list(range(1, len(pieces) + 1))
