@@ -53,6 +53,8 @@ def load_sam2(
         ImportError: The `sam2` package is not installed.
         ValueError: An argument is not among the values above, the file holds no SAM 2.1 weights, or they do not fit
             `model`.
+        TypeError: `image_size` is no integer.
+        RuntimeError: PyTorch knows no such `device`.
         FileNotFoundError: There is no such file, here or in the Hub repository.
         OSError: The Hub cannot be reached.
 
@@ -70,7 +72,7 @@ def load_sam2(
     found = _size_of(weights, source)
     if model is not None and model != found:
         raise ValueError(
-            f"The checkpoint {source} does not fit model {model!r}: it holds SAM 2.1 {found!r}. "
+            f"The checkpoint {source} does not fit model {model!r}: it is of size {found!r}. "
             f"Give model={found!r}, or model=None to read the size off the checkpoint."
         )
     network = build_sam2(found, image_size)

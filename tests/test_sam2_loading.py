@@ -143,7 +143,7 @@ def test_the_size_is_read_off_the_tensors(tmp_path, size):
     other = "tiny" if size == "large" else "large"
     message = refusal(path, other)
     assert repr(other) in message
-    assert f"it holds SAM 2.1 {size!r}" in message
+    assert f"it is of size {size!r}" in message
     if size != "large":
         assert len(load_sam2(None, path, 32).image_encoder.trunk.blocks) == {"tiny": 12, "small": 16}.get(size, 24)
 
