@@ -204,8 +204,8 @@ class MemoryAttention:
     def _attend(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Attention of one head, its queries scaled already: (n, L, C), (n, M, C), (n, M, E) -> (n, L, E)."""
         if self._is_fused:
-            heads = (part.unsqueeze(1) for part in (queries, keys, values))
-            return F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
+            queries, keys, values = queries.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1)
+            return F.scaled_dot_product_attention(queries, keys, values, scale=1.0).squeeze(1)
         attended = queries.new_empty(*queries.shape[:2], values.shape[-1])
         for row in range(len(queries)):
             transposed = keys[row].T

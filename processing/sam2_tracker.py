@@ -218,8 +218,9 @@ class Sam2Tracker:
         """Turn the last frame into the newest memory, and cache what the attention needs of each."""
         attention = self._attention
         newest = attention.cache(self._encode_memory(objects))
+        recent: tuple[Memory, ...] = ()
         if objects.key_memory is None:
-            key_memory, recent = newest, ()
+            key_memory = newest
         else:
             key_memory = attention.cache(objects.key_memory)
             recent = tuple(attention.cache(memory) for memory in objects.recent_memories)
