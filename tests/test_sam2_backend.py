@@ -113,14 +113,19 @@ def test_frames_smaller_than_the_model_sees(generator):
     assert generator(noise).shape == (2, 9, 17)
 
 
-def test_bfloat16_is_nearly_the_same(settings, frames):
+@pytest.mark.parametrize(
+    "options",
+    [{"dtype": "bfloat16"}, pytest.param({"device": "cuda"}, marks=pytest.mark.gpu)],
+    ids=["bfloat16", "cuda"],
+)
+def test_other_arithmetic_gives_nearly_the_same(settings, frames, options):
     # One segment, the whole frame, so that both follow the same object.
-    options = {"segmenter_options": {**ANY_MASK, "pred_iou_thresh": 1.0}}
-    exact = TrajectoryGenerator.from_dict({**settings, **options})(frames[:2])
-    reduced = TrajectoryGenerator.from_dict({**settings, **options, "dtype": "bfloat16"})(frames[:2])
-    np.testing.assert_array_equal(reduced.ids[0], exact.ids[0])
+    whole = {**settings, "segmenter_options": {**ANY_MASK, "pred_iou_thresh": 1.0}}
+    exact = TrajectoryGenerator.from_dict(whole)(frames[:2])
+    other = TrajectoryGenerator.from_dict({**whole, **options})(frames[:2])
+    np.testing.assert_array_equal(other.ids[0], exact.ids[0])
     assert 0.05 < np.mean(exact.ids[1] > 0) < 0.95
-    assert np.mean(reduced.ids[1] != exact.ids[1]) < 0.02
+    assert np.mean(other.ids[1] != exact.ids[1]) < 0.02
 
 
 @pytest.fixture(scope="module")
