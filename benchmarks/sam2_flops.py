@@ -79,6 +79,10 @@ class _Attribution(TorchDispatchMode):
         self._counter = counter
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.einsum.default:
+            # Autocast casts what an einsum is made of, which below this mode it no longer sees.
+            lowest = min((operand.dtype for operand in args[1]), key=lambda dtype: dtype.itemsize)
+            args = (args[0], [operand.to(lowest) for operand in args[1]])
         before = self._counter.get_total_flops()
         result = func(*args, **(kwargs or {}))
         added = self._counter.get_total_flops() - before

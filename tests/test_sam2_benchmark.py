@@ -128,6 +128,15 @@ def test_flops_by_part(runs):
     assert all(ours[part] < batched[part] for part in PARTS[1:])
 
 
+def test_flops_do_not_depend_on_precision(task, runs):
+    half = dataclasses.replace(SCENARIO, dtype="bfloat16")
+    for name in (OURS, ONE_BATCH):
+        with FlopsByPart() as flops:
+            build_system(name, half)(task)
+        # On a CPU ours has another, fused form of the attention in reduced precision.
+        assert flops.total == pytest.approx(runs[name][1].total, rel=0.02 if name == OURS else 1e-9)
+
+
 def test_dropping_absent_objects(task):
     # Without the bias random weights find most objects absent.
     tracker = Sam2Tracker(randomise_(build_sam2("tiny", 64), object_score_bias=0.0))
