@@ -234,6 +234,10 @@ def _scaled(frames: Sequence[np.ndarray], size: tuple[int, int], report: Progres
 
 def _saveable(options: dict[str, Any]) -> dict[str, Any]:
     """A copy of a backend's options that later changes of theirs do not reach, with paths as text."""
-    return {
-        name: os.fspath(value) if isinstance(value, os.PathLike) else deepcopy(value) for name, value in options.items()
-    }
+    saveable = {}
+    for name, value in options.items():
+        if isinstance(value, os.PathLike):
+            saveable[name] = os.fspath(value)
+        else:
+            saveable[name] = value.item() if isinstance(value, np.generic) else deepcopy(value)
+    return saveable

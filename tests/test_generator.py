@@ -371,7 +371,9 @@ def test_a_registered_backend_is_found_by_name_and_survives_json(grid_module):
 def test_settings_of_numpy_types_can_be_saved(grid_module):
     register_backend("grid", grid_module)
     detector = KeyFrameDetector(hsv_threshold=np.float32(20), min_votes=np.int64(1))
-    generator = TrajectoryGenerator("grid", np.int64(5), np.int32(64), detector, join_iou=np.float64(0.5))
+    generator = TrajectoryGenerator(
+        "grid", np.int64(5), np.int32(64), detector, join_iou=np.float64(0.5), cells=np.int64(3)
+    )
     assert json.loads(json.dumps(generator.to_dict())) == generator.to_dict()
 
 
