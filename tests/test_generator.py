@@ -1,58 +1,11 @@
-"""The generator and the registry, with small real backends and pictures whose answer is known."""
-
-import json
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""The generator, with small real backends and pictures whose answer is known."""
 
 import numpy as np
 import pytest
+from flat_colors import Blocks, Colors, moving_square, with_a_cut
 
-from trajvit.processing import backends
-from trajvit.processing.backends import TrackingBackend, backend_names, get_backend, register_backend
 from trajvit.processing.generator import TrajectoryGenerator
 from trajvit.processing.key_frames import KeyFrameDetector
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-
-class Colors:
-    """One trajectory per colour: tracks pictures of flat colours perfectly. Black is nothing."""
-
-    name = "colors"
-    frame_interval = 0.25
-
-    def __init__(self, first_label: int = 1):
-        self.first_label = first_label
-        self.clips: list = []
-
-    def track(self, clips, max_trajectories, progress=None):
-        self.clips = list(clips)
-        volumes = []
-        for k, clip in enumerate(clips):
-            codes = clip.frames[clip.sampled].astype(np.int64) @ [65536, 256, 1]
-            _, labels = np.unique(codes, return_inverse=True)
-            volumes.append(np.where(codes > 0, labels.reshape(codes.shape) + self.first_label, 0).astype(np.int32))
-            if progress is not None:
-                progress("track", k + 1, len(clips))
-        return volumes
-
-
-class Blocks:
-    """A fixed grid of `rows` x `columns` blocks."""
-
-    name = "blocks"
-    frame_interval = None
-
-    def __init__(self, rows=2, columns=2):
-        self.rows, self.columns = rows, columns
-
-    def track(self, clips, max_trajectories, progress=None):
-        height, width = clips[0].frames.shape[1:3]
-        block = np.arange(height)[:, None] * self.rows // height * self.columns
-        grid = block + np.arange(width) * self.columns // width + 1
-        return [np.repeat(grid[None], len(clip.sampled), axis=0) for clip in clips]
 
 
 class Broken:
@@ -66,20 +19,6 @@ class Broken:
 
     def track(self, clips, max_trajectories, progress=None):
         return self.volumes
-
-
-def moving_square(num_frames, size=(40, 60), background=(200, 30, 30), square=(20, 220, 60)):
-    """A 10 x 10 square moves right by 3 pixels a frame."""
-    frames = np.empty((num_frames, *size, 3), dtype=np.uint8)
-    frames[:] = background
-    for t in range(num_frames):
-        frames[t, 10:20, 3 * t : 3 * t + 10] = square
-    return frames
-
-
-def with_a_cut():
-    """Six frames of one scene, then four of another one that is much darker."""
-    return np.concatenate([moving_square(6), moving_square(4, background=(10, 10, 60), square=(90, 10, 10))])
 
 
 def test_a_moving_square_is_one_trajectory():
@@ -317,126 +256,3 @@ def test_bad_settings_are_named(settings, error, message):
 def test_what_a_backend_must_not_return_is_named(volumes, message):
     with pytest.raises(ValueError, match=f"Backend 'broken' must return {message}"):
         TrajectoryGenerator(Broken(volumes))(moving_square(5))
-
-
-@pytest.fixture
-def registry(monkeypatch):
-    """The registry of backends, restored afterwards."""
-    monkeypatch.setattr(backends, "_BACKENDS", dict(backends._BACKENDS))
-
-
-@pytest.fixture
-def grid_module(tmp_path, monkeypatch):
-    """A module of a user's own with a backend in it."""
-    (tmp_path / "my_grid.py").write_text(
-        "import numpy as np\n\n\nclass Grid:\n    name = 'grid'\n    frame_interval = None\n\n"
-        "    def __init__(self, cells=2, *, offset=0):\n        self.cells, self.offset = cells, offset\n\n"
-        "    def track(self, clips, max_trajectories, progress=None):\n"
-        "        cell = np.arange(clips[0].frames.shape[2]) * self.cells // clips[0].frames.shape[2] + 1\n"
-        "        return [np.zeros(c.frames[c.sampled].shape[:3], int) + cell + self.offset for c in clips]\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_grid", raising=False)
-    yield "my_grid:Grid"
-    sys.modules.pop("my_grid", None)
-
-
-@pytest.mark.usefixtures("registry")
-def test_a_registered_backend_is_found_by_name_and_survives_json(grid_module):
-    register_backend("grid", grid_module)
-    register_backend("grid", grid_module)
-    assert "my_grid" not in sys.modules
-    assert backend_names() == sorted({"grid", *backend_names()})
-    generator = TrajectoryGenerator(
-        "grid",
-        max_trajectories=9,
-        short_side=20,
-        join_iou=0.25,
-        key_frame_detector=KeyFrameDetector(30, min_votes=1),
-        cells=3,
-    )
-    assert isinstance(generator.backend, TrackingBackend)
-    assert generator.frame_interval is None
-    settings = json.loads(json.dumps(generator.to_dict()))
-    again = TrajectoryGenerator.from_dict(settings)
-    assert again.to_dict() == settings == generator.to_dict()
-    assert again.backend.cells == 3
-    assert repr(again) == repr(generator)
-    assert again(with_a_cut()) == generator(with_a_cut())
-    assert again(with_a_cut()).num_trajectories == 3
-    assert TrajectoryGenerator.from_dict({"backend": "grid"}).to_dict() == TrajectoryGenerator("grid").to_dict()
-
-
-@pytest.mark.usefixtures("registry")
-def test_settings_of_numpy_types_can_be_saved(grid_module):
-    register_backend("grid", grid_module)
-    detector = KeyFrameDetector(hsv_threshold=np.float32(20), min_votes=np.int64(1))
-    generator = TrajectoryGenerator(
-        "grid", np.int64(5), np.int32(64), detector, join_iou=np.float64(0.5), cells=np.int64(3)
-    )
-    assert json.loads(json.dumps(generator.to_dict())) == generator.to_dict()
-
-
-@pytest.mark.usefixtures("registry")
-def test_saved_options_are_copies_and_paths_become_text(grid_module, tmp_path):
-    register_backend("grid", grid_module)
-    cells: dict = {"columns": [3]}
-    generator = TrajectoryGenerator("grid", cells=cells, offset=tmp_path)
-    cells["columns"].append(4)
-    generator.to_dict()["cells"]["columns"].append(5)
-    assert generator.to_dict()["cells"] == {"columns": [3]}
-    assert json.loads(json.dumps(generator.to_dict()))["offset"] == str(tmp_path)
-
-
-@pytest.mark.usefixtures("registry")
-def test_a_wrong_option_or_registration_is_named(grid_module):
-    register_backend("grid", grid_module)
-    with pytest.raises(ValueError, match=r"Backend 'grid' has no option 'cell'; it has: cells, offset"):
-        get_backend("grid", cell=2)
-    with pytest.raises(ValueError, match=r"Backend 'grid' has no option 'cell'"):
-        TrajectoryGenerator.from_dict({"backend": "grid", "cell": 2})
-    with pytest.raises(ValueError, match=r"'grid' is already taken by my_grid:Grid"):
-        register_backend("grid", "my_grid:Other")
-    for location in ("my_grid", "my_grid:", ":Grid", "my grid:Grid", "my_grid:Grid()"):
-        with pytest.raises(ValueError, match="needs a name and a location"):
-            register_backend("other", location)
-
-
-def test_a_backend_given_as_an_object_cannot_be_saved_and_says_so():
-    with pytest.raises(ValueError, match="'blocks' was given as an object and cannot be saved"):
-        TrajectoryGenerator(Blocks()).to_dict()
-
-
-def test_the_default_backend():
-    generator = TrajectoryGenerator()
-    assert generator.backend.name == "classic"
-    assert generator.frame_interval == 0.125
-    assert generator.to_dict()["backend"] == "classic"
-    assert TrajectoryGenerator.from_dict(generator.to_dict()).to_dict() == generator.to_dict()
-    with pytest.raises(ValueError, match=r"Backend 'classic' has no option 'superpixels'; it has: .*num_superpixels"):
-        TrajectoryGenerator(superpixels=3)
-
-
-def test_the_documented_backend_works():
-    page = (DOCS / "backends.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(blocks) == 3
-    namespace: dict = {}
-    for block in blocks[:2]:
-        exec(block, namespace)
-    assert namespace["trajectories"].shape == (4, 64, 96)
-    assert namespace["trajectories"].coverage == 1
-    assert isinstance(namespace["LinkedSuperpixels"](), TrackingBackend)
-    # On pictures that move little its regions live through the whole video.
-    trajectories = TrajectoryGenerator(namespace["LinkedSuperpixels"](num_regions=12))(moving_square(4))
-    assert trajectories.lifetimes.max() == 4
-    assert trajectories.num_trajectories < 4 * 12
-
-
-def test_importing_the_generator_imports_nothing_heavy():
-    code = (
-        "import sys, trajvit.processing.generator;"
-        "print([m for m in ('cv2', 'scenedetect', 'av', 'skimage', 'matplotlib') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
