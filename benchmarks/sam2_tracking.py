@@ -99,7 +99,7 @@ def timed(system: System, task: TrackingTask, scenario: Scenario) -> tuple[float
 
 
 def time_rounds(names: Sequence[str], scenario: Scenario, folder: Path, repeats: int) -> list[dict[str, float]]:
-    """Run the systems one after the other, several times over, and keep what each found.
+    """Run the systems one after the other, several times over, each time another first, and keep what each found.
 
     A round is kept once it is complete.
     """
@@ -116,8 +116,9 @@ def time_rounds(names: Sequence[str], scenario: Scenario, folder: Path, repeats:
     while len(rounds) < repeats:
         typer.echo(f"{scenario.name}: timing {', '.join(names)}, round {len(rounds) + 1} of {repeats}", err=True)
         seconds = {}
-        for name, system in systems.items():
-            seconds[name], tracked = timed(system, task, scenario)
+        shift = len(rounds) % len(names)
+        for name in [*names[shift:], *names[:shift]]:
+            seconds[name], tracked = timed(systems[name], task, scenario)
             save_tracked(tracked, folder / f"{_file_name(name)}.npz")
         rounds.append(seconds)
         path.write_text(json.dumps(rounds, indent=1))
