@@ -145,7 +145,7 @@ class Sam2Backend:
         """See `TrackingBackend.track`. The stages reported are "load", "segment" and "track".
 
         Raises:
-            ImportError, OSError, ValueError: The weights cannot be loaded; see `load_sam2`.
+            ImportError, OSError, ValueError: The weights cannot be loaded, see `load_sam2`, or there is no such device.
             torch.OutOfMemoryError: The memory does not suffice for a single object.
         """
         if not clips:
@@ -169,6 +169,7 @@ class Sam2Backend:
             report("load", 0, 1)
             device = _resolved(self.device)
             _check_device(device, self.dtype)
+            _require_present(device)
             network = load_sam2(self.model, self.checkpoint, self.image_size, device)
             tracker = Sam2Tracker(
                 network,
@@ -212,6 +213,16 @@ def _check_device(device: Any, dtype: str) -> None:
         raise ValueError(f'device must be "auto" or a device of PyTorch such as "cuda:0", got {device!r}.') from error
     if kind == "cpu" and dtype == "float16":
         raise ValueError("dtype 'float16' needs a GPU; on the device 'cpu' it must be 'float32' or 'bfloat16'.")
+
+
+def _require_present(device: str) -> None:
+    """Settings may name a device that another machine has; using them needs it here."""
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices here;"
+            ' "auto" takes CUDA where there is one and else the CPU.'
+        )
 
 
 def _segmenter_class(name: str) -> Any:

@@ -6,6 +6,7 @@ import pickle
 import string
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ from transformers import (
 )
 
 from trajvit.processing.backends import TrackingBackend
+from trajvit.processing.decoding import decode_video
 from trajvit.processing.edge_segmenter import EdgeSegmenter
 from trajvit.processing.generator import TrajectoryGenerator
 from trajvit.processing.key_frames import KeyFrameDetector
@@ -32,6 +34,7 @@ from trajvit.processing.sam2_backend import Sam2Backend
 from trajvit.processing.synthetic_scenes import make_scene
 from trajvit.processing.video_processing_trajvit import TrajViTVideoProcessor
 
+SHARED_VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
 # With random weights SAM 2 is sure of nothing, so nothing is filtered.
 ANY_MASK = {"points_per_side": 3, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
 NO_CUTS = {"hsv_threshold": 255.0, "min_votes": 3}
@@ -111,6 +114,22 @@ def test_4k_frames(generator, frames):
 def test_frames_smaller_than_the_model_sees(generator):
     noise = np.random.default_rng(0).integers(0, 256, (2, 9, 17, 3), dtype=np.uint8)
     assert generator(noise).shape == (2, 9, 17)
+
+
+def test_a_device_that_is_not_there(settings, frames):
+    generator = TrajectoryGenerator.from_dict({**settings, "device": "cuda:63"})
+    assert generator.to_dict()["device"] == "cuda:63"
+    with pytest.raises(ValueError, match=r"device 'cuda:63' is not there: PyTorch sees \d+ CUDA devices here"):
+        generator(frames[:1])
+
+
+@pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="the shared clips are not here")
+def test_a_real_clip(generator):
+    video = decode_video(SHARED_VIDEOS / "02_cups.mp4", num_frames=4, short_side=generator.frame_short_side)
+    trajectories = generator(video.frames, video.sample_indices)
+    assert trajectories.num_frames == 4
+    assert (trajectories.ids[0] > 0).all()
+    assert trajectories.num_trajectories <= 6
 
 
 @pytest.mark.parametrize(
