@@ -25,7 +25,7 @@ def new_segments(
     """
     parts = connected_parts(np.where(covered, 0, segments), connectivity=1, background=0)
     # The frame's edge counts as uncovered: what comes into view is first seen as a strip there.
-    distance = cv2.distanceTransform(np.uint8(~covered), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = cv2.distanceTransform((~covered).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     areas = np.bincount(parts.reshape(-1))
     reaches_wide = np.zeros(len(areas), dtype=bool)
     reaches_wide[np.unique(parts[distance > min_width / 2])] = True

@@ -171,7 +171,7 @@ class _ClipTracking:
     def _at_image_size(self, labels: np.ndarray) -> np.ndarray:
         """(S, S): the label under the middle of each of SAM 2's pixels."""
         middles = np.arange(self._tracker.model.image_size) + 0.5
-        rows, columns = (np.int64(middles * side / len(middles)) for side in labels.shape)
+        rows, columns = ((middles * side / len(middles)).astype(np.int64) for side in labels.shape)
         return labels[rows[:, None], columns]
 
     def _follow_all(
