@@ -27,8 +27,10 @@ from .sam2_tracked_objects import Memory
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
 
-# Queries whose attention weights are held at once on a CPU: the weights of a block stay in its cache.
+# On a CPU, queries whose attention weights are held at once, and keys that they are multiplied by at once: what a block
+# works on stays in the cache.
 _QUERY_BLOCK = 256
+_KEY_BLOCK = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,12 +209,14 @@ class MemoryAttention:
             queries, keys, values = queries.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1)
             return F.scaled_dot_product_attention(queries, keys, values, scale=1.0).squeeze(1)
         attended = queries.new_empty(*queries.shape[:2], values.shape[-1])
+        key_blocks = [slice(start, start + _KEY_BLOCK) for start in range(0, keys.shape[1], _KEY_BLOCK)]
         for row in range(len(queries)):
-            transposed = keys[row].T
             for start in range(0, queries.shape[1], _QUERY_BLOCK):
                 block = slice(start, start + _QUERY_BLOCK)
-                weights = torch.softmax(torch.mm(queries[row, block], transposed), dim=-1)
-                torch.mm(weights, values[row], out=attended[row, block])
+                scores = queries.new_empty(len(queries[row, block]), keys.shape[1])
+                for part in key_blocks:
+                    torch.mm(queries[row, block], keys[row, part].T, out=scores[:, part])
+                torch.mm(torch.softmax(scores, dim=-1), values[row], out=attended[row, block])
         return attended
 
     def _pointer_tokens(self, pointers: Sequence[tuple[int, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
