@@ -9,8 +9,9 @@ Shape legend: F encoded frames, N objects, S image size (square), C = 256 channe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,6 +26,8 @@ from .sam2_windows import TokenWindows
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
+
+_Result = TypeVar("_Result")
 
 NO_OBJECT = -1024.0
 """Logit of every pixel of an object that is not in the frame."""
@@ -193,41 +196,27 @@ class Sam2Tracker:
             self.model.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
         )
 
-    def _share(self, features: FrameFeatures, frames: list[int]) -> list[SharedFrame]:
-        """What the memory attention of all objects has in common, computed once per frame while `features` lives."""
-        known = self._shared.setdefault(features, {})
-        missing = [frame for frame in frames if frame not in known]
-        if missing:
-            known.update(zip(missing, self._attention.share(features.stride_16[missing]), strict=True))
-        return [known[frame] for frame in frames]
-
     def _last_frame(
         self, features: FrameFeatures, frame_of_object: torch.Tensor, logits: torch.Tensor, scores: torch.Tensor
     ) -> LastFrame:
         frames, index = torch.unique(frame_of_object, return_inverse=True)
-        known = self._projections.setdefault(features, {})
-        missing = [frame for frame in frames.tolist() if frame not in known]
-        if missing:
-            with self._autocast():
-                projected = self.model.memory_encoder.pix_feat_proj(features.stride_16[missing])
-            # Cloned, so that keeping one frame does not keep them all.
-            known.update((frame, part.clone()) for frame, part in zip(missing, projected, strict=True))
-        return LastFrame(logits, scores, tuple(known[frame] for frame in frames.tolist()), index.to(logits.device))
+        with self._autocast():
+            projections = _once_per_frame(self._projections, features, frames.tolist(), self._project)
+        return LastFrame(logits, scores, tuple(projections), index.to(logits.device))
+
+    def _project(self, frames: torch.Tensor) -> list[torch.Tensor]:
+        # Cloned, so that keeping one frame does not keep them all.
+        return [projected.clone() for projected in self.model.memory_encoder.pix_feat_proj(frames)]
 
     def _remember(self, objects: TrackedObjects) -> TrackedObjects:
         """Turn the last frame into the newest memory, and cache what the attention needs of each."""
-        attention = self._attention
-        newest = attention.cache(self._encode_memory(objects))
-        recent: tuple[Memory, ...] = ()
-        if objects.key_memory is None:
-            key_memory = newest
-        else:
-            key_memory = attention.cache(objects.key_memory)
-            recent = tuple(attention.cache(memory) for memory in objects.recent_memories)
+        newest = self._encode_memory(objects)
+        key_memory, recent = newest, objects.recent_memories
+        if objects.key_memory is not None:
+            key_memory = objects.key_memory
             recent = (*recent, newest)[-(self.model.num_maskmem - 1) :]
-        return TrackedObjects(
-            objects.age, objects.last, key_memory, recent, objects.key_pointer, objects.recent_pointers
-        )
+        cache = self._attention.cache
+        return replace(objects, key_memory=cache(key_memory), recent_memories=tuple(map(cache, recent)))
 
     def _encode_memory(self, objects: TrackedObjects) -> Memory:
         model, last = self.model, objects.last
@@ -251,7 +240,7 @@ class Sam2Tracker:
         """Conditioned frames (N, L, C), and, of windows, the pixels outside of them (N, S/4, S/4)."""
         frames, index = torch.unique(frame_of_object, return_inverse=True)
         index = index.to(features.stride_16.device)
-        shared = self._share(features, frames.tolist())
+        shared = _once_per_frame(self._shared, features, frames.tolist(), self._attention.share)
         assert objects.key_memory is not None
         recent = list(enumerate(reversed(objects.recent_memories), start=1))
         memories = [(0, objects.key_memory), *recent]
@@ -300,3 +289,17 @@ class Sam2Tracker:
             weights = weights[torch.arange(len(seen), device=seen.device), best[seen]]
             logits[seen] = torch.matmul(weights[:, None], upscaled.flatten(2)).float().unflatten(2, (side, side))[:, 0]
         return logits, scores, pointers
+
+
+def _once_per_frame(
+    results: WeakKeyDictionary[FrameFeatures, dict[int, _Result]],
+    features: FrameFeatures,
+    frames: list[int],
+    compute: Callable[[torch.Tensor], list[_Result]],
+) -> list[_Result]:
+    """What `compute` makes of these frames' (f, C, S/16, S/16), kept in `results` while `features` lives."""
+    known = results.setdefault(features, {})
+    missing = [frame for frame in frames if frame not in known]
+    if missing:
+        known.update(zip(missing, compute(features.stride_16[missing]), strict=True))
+    return [known[frame] for frame in frames]
