@@ -5,19 +5,30 @@ Shape letters: B batch, T frames, M trajectories.
 
 import torch
 
-from .configuration_trajvit import TrajViTConfig
+from .configuration_vision_tower import VisionTowerConfig
 
 INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-def check_videos(pixel_values_videos: torch.Tensor | None, config: TrajViTConfig) -> torch.Tensor:
-    """Returns the frames; raises `ValueError` unless they are finite, floating (B, T, channels, size, size)."""
-    expected = f"(batch, frames, {config.num_channels}, {config.image_size}, {config.image_size})"
+def check_videos(
+    pixel_values_videos: torch.Tensor | None, config: VisionTowerConfig, size_multiple: int | None = None
+) -> torch.Tensor:
+    """Returns the frames; raises `ValueError` unless they are finite, floating (B, T, channels, height, width).
+
+    Height and width are `config.image_size`, or with `size_multiple` any multiples of it.
+    """
+    sides = f"{config.image_size}, {config.image_size}"
+    if size_multiple is not None:
+        sides = f"height, width: multiples of {size_multiple}"
+    expected = f"(batch, frames, {config.num_channels}, {sides})"
     if pixel_values_videos is None:
         raise ValueError(f"pixel_values_videos is missing: expected a floating tensor {expected}.")
     shape = tuple(pixel_values_videos.shape)
-    frame_shape = (config.num_channels, config.image_size, config.image_size)
-    if len(shape) != 5 or shape[2:] != frame_shape or 0 in shape:
+    if size_multiple is None:
+        has_size = shape[3:] == (config.image_size, config.image_size)
+    else:
+        has_size = all(side % size_multiple == 0 for side in shape[3:])
+    if len(shape) != 5 or shape[2] != config.num_channels or not has_size or 0 in shape:
         raise ValueError(f"pixel_values_videos has shape {shape}: expected {expected} without an empty dimension.")
     if not pixel_values_videos.is_floating_point():
         raise ValueError(

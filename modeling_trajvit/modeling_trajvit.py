@@ -18,9 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
-from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import AutoConfig
 from transformers.utils import TransformersKwargs, auto_docstring
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -29,14 +27,15 @@ from typing_extensions import Unpack
 from .configuration_trajvit import TrajViTConfig
 from .frame_features import FrameFeatureExtractor
 from .model_inputs import check_frame_mask, check_trajectories, check_videos
-from .perceiver_resampler import PerceiverResampler, ResamplerAttention, TrajectoryPairs
+from .perceiver_resampler import PerceiverResampler, TrajectoryPairs
 from .position_encoding import SinusoidalBoxEncoder, frame_times
 from .trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
-from .video_transformer import VideoTransformerAttention, VideoTransformerEncoder, VideoTransformerLayer
+from .video_transformer import VideoTransformerEncoder
+from .vision_tower import VisionTowerOutput, VisionTowerPreTrainedModel
 
 
 @dataclass
-class TrajViTModelOutput(BaseModelOutputWithPooling):
+class TrajViTModelOutput(VisionTowerOutput):
     r"""
     last_hidden_state (`torch.FloatTensor` of shape `(batch_size, 1 + num_trajectories, hidden_size)`):
         The CLS token and the trajectory tokens after the final norm; zeros where `token_mask` is false.
@@ -44,9 +43,11 @@ class TrajViTModelOutput(BaseModelOutputWithPooling):
         The CLS token, or the mean of the trajectory tokens, as `config.pooling` says.
     token_mask (`torch.BoolTensor` of shape `(batch_size, 1 + num_trajectories)`):
         Which tokens are there: CLS, and the unmasked trajectories that own a pixel in some frame.
+    trajectory_maps (`torch.LongTensor` of shape `(batch_size, num_frames, feature_size, feature_size)`):
+        The trajectory that owns each cell, from the inputs.
     """
 
-    token_mask: torch.Tensor | None = None
+    trajectory_maps: torch.Tensor | None = None
 
 
 class TrajectoryTokenizer(nn.Module):
@@ -159,37 +160,9 @@ def pair_rows(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @auto_docstring
-class TrajViTPreTrainedModel(PreTrainedModel):
+class TrajViTPreTrainedModel(VisionTowerPreTrainedModel):
     config: TrajViTConfig
-    base_model_prefix = "vision_model"
-    main_input_name = "pixel_values_videos"
-    input_modalities: Any = ("video",)
-    supports_gradient_checkpointing = True
     _no_split_modules = ["TrajectoryTokenizer", "VideoTransformerLayer"]  # noqa: RUF012
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
-    # A contrastive checkpoint opened as its vision tower leaves the rest behind.
-    _keys_to_ignore_on_load_unexpected = [r"^text_", r"^temperature$", r"^video_projection\."]  # noqa: RUF012
-    _can_record_outputs = {  # noqa: RUF012
-        "hidden_states": VideoTransformerLayer,
-        "attentions": VideoTransformerAttention,
-    }
-
-    @torch.no_grad()
-    def _init_weights(self, module):
-        super()._init_weights(module)
-        if isinstance(module, VideoTransformerEncoder):
-            init.normal_(module.cls_token, std=self.config.initializer_range)
-        elif isinstance(module, PerceiverResampler):
-            init.normal_(module.query, std=self.config.initializer_range)
-        elif isinstance(module, ResamplerAttention):
-            # At width 64 a standard deviation of 0.02 would shrink what passes two projections to a fortieth, and
-            # the tokens of all trajectories would start nearly equal.
-            for projection in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):
-                init.xavier_uniform_(projection.weight)
 
 
 @auto_docstring(
@@ -248,7 +221,12 @@ class TrajViTModel(TrajViTPreTrainedModel):
         frames = check_videos(pixel_values_videos, self.config).to(self.dtype)
         tokens, token_mask = self.tokenizer(frames, trajectory_maps, trajectory_attention_mask, frame_attention_mask)
         hidden_states, pooled, token_mask = self.encoder(tokens, token_mask, **kwargs)
-        return TrajViTModelOutput(last_hidden_state=hidden_states, pooler_output=pooled, token_mask=token_mask)
+        return TrajViTModelOutput(
+            last_hidden_state=hidden_states,
+            pooler_output=pooled,
+            token_mask=token_mask,
+            trajectory_maps=trajectory_maps,
+        )
 
 
 __all__ = ["TrajViTModel", "TrajViTModelOutput", "TrajViTPreTrainedModel"]

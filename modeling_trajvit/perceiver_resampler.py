@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 from .position_encoding import geometric_frequencies
 
@@ -91,6 +92,12 @@ class ResamplerAttention(nn.Module):
         self.v_proj = nn.Linear(hidden_size, hidden_size)
         self.o_proj = nn.Linear(hidden_size, hidden_size)
 
+    def init_own_weights(self, std: float) -> None:
+        # At width 64 a standard deviation of 0.02 would shrink what passes two projections to a fortieth, and the
+        # tokens of all trajectories would start nearly equal.
+        for projection in (self.q_proj, self.k_proj, self.v_proj, self.o_proj):
+            init.xavier_uniform_(projection.weight)
+
     def attention_weights(
         self, query: torch.Tensor, features: torch.Tensor, pairs: TrajectoryPairs, rotation: TimeRotation
     ) -> torch.Tensor:
@@ -133,6 +140,9 @@ class PerceiverResampler(nn.Module):
         self.query_norms = nn.ModuleList([nn.LayerNorm(hidden_size, eps=layer_norm_eps) for _ in range(num_layers)])
         self.layers = nn.ModuleList([ResamplerAttention(hidden_size, num_heads) for _ in range(num_layers)])
         self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+
+    def init_own_weights(self, std: float) -> None:
+        init.normal_(self.query, std=std)
 
     def forward(self, features: torch.Tensor, pairs: TrajectoryPairs) -> torch.Tensor:
         """`features` (P, D), one row per pair -> (S, D), one row per trajectory; an absent one has the query's row."""
