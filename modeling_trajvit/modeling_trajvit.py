@@ -14,7 +14,7 @@ N frames of a batch, D width of the resamplers, (H, W) image, (h, w) feature gri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -29,9 +29,15 @@ from .frame_features import FrameFeatureExtractor
 from .model_inputs import check_frame_mask, check_trajectories, check_videos
 from .perceiver_resampler import PerceiverResampler, TrajectoryPairs
 from .position_encoding import SinusoidalBoxEncoder, frame_times
+from .region_pooling import select_trajectories
 from .trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
 from .video_transformer import VideoTransformerEncoder
-from .vision_tower import VisionTowerOutput, VisionTowerPreTrainedModel
+from .vision_tower import RegionFeatures, VisionTowerOutput, VisionTowerPreTrainedModel
+
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .packed_sequences import PackedSequences  # noqa: F401
 
 
 @dataclass
@@ -44,7 +50,7 @@ class TrajViTModelOutput(VisionTowerOutput):
     token_mask (`torch.BoolTensor` of shape `(batch_size, 1 + num_trajectories)`):
         Which tokens are there: CLS, and the unmasked trajectories that own a pixel in some frame.
     trajectory_maps (`torch.LongTensor` of shape `(batch_size, num_frames, feature_size, feature_size)`):
-        The trajectory that owns each cell, from the inputs.
+        The trajectory that owns each cell, 0 for none, from the inputs; -1 in padding frames.
     """
 
     trajectory_maps: torch.Tensor | None = None
@@ -220,12 +226,27 @@ class TrajViTModel(TrajViTPreTrainedModel):
         """
         frames = check_videos(pixel_values_videos, self.config).to(self.dtype)
         tokens, token_mask = self.tokenizer(frames, trajectory_maps, trajectory_attention_mask, frame_attention_mask)
+        maps = cast(torch.Tensor, trajectory_maps).long()
+        if frame_attention_mask is not None:
+            maps = maps.masked_fill(~frame_attention_mask.bool()[:, :, None, None], -1)
         hidden_states, pooled, token_mask = self.encoder(tokens, token_mask, **kwargs)
         return TrajViTModelOutput(
             last_hidden_state=hidden_states,
             pooler_output=pooled,
             token_mask=token_mask,
-            trajectory_maps=trajectory_maps,
+            trajectory_maps=maps,
+        )
+
+    def region_features(
+        self, outputs: TrajViTModelOutput, boxes: torch.Tensor, frame_index: torch.Tensor
+    ) -> RegionFeatures:
+        """The tokens of the trajectories with at least 80 % of their mask inside a box (supplement, section 4).
+
+        Every region lists all tokens, (B, R, 1 + M, D) without a copy, and masks those of other trajectories. Where
+        none has 80 %, the one that owns most of the box stands for it, and where none owns any, the CLS token.
+        """
+        return select_trajectories(
+            outputs.last_hidden_state, outputs.token_mask, outputs.trajectory_maps, boxes, frame_index
         )
 
 

@@ -192,7 +192,7 @@ def test_tuple_output():
     inputs = make_videos()
     with torch.no_grad():
         output, values = model(*inputs), model(*inputs, return_dict=False)
-    assert len(values) == 3
+    assert len(values) == 4
     torch.testing.assert_close(values[1], output.pooler_output)
 
 
