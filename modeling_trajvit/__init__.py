@@ -1,4 +1,4 @@
-"""TrajViT models in pure PyTorch and transformers. Names are imported on first use."""
+"""Vision towers and the models on them, in pure PyTorch and transformers. Names are imported on first use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -25,26 +25,31 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
+def configuration_classes() -> list[type]:
+    """The configuration class of every vision tower and of every model on one."""
+    from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
+    from .vision_tower_configs import VISION_TOWER_CONFIGS
+
+    return [*VISION_TOWER_CONFIGS.values(), TrajViTContrastiveConfig]
+
+
 def register_auto_classes() -> None:
     """Makes transformers' Auto classes know the models, and has saved checkpoints carry the models' code.
 
-    Afterwards `AutoConfig` and `AutoModel` open any TrajViT checkpoint, and `save_pretrained` copies this folder's
-    modules beside the weights, so that `trust_remote_code=True` opens them where trajvit is not installed.
+    Afterwards `AutoConfig` and `AutoModel` open a checkpoint of any tower and of any model on one, and
+    `save_pretrained` copies this folder's modules beside the weights, so that `trust_remote_code=True` opens them where
+    trajvit is not installed.
     """
     from transformers import AutoConfig, AutoModel
 
-    from .configuration_trajvit import TrajViTConfig
-    from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
-    from .modeling_trajvit import TrajViTModel
     from .modeling_trajvit_contrastive import TrajViTForContrastive
+    from .vision_towers import VISION_TOWERS
 
-    for config_class, model_class in (
-        (TrajViTConfig, TrajViTModel),
-        (TrajViTContrastiveConfig, TrajViTForContrastive),
-    ):
+    for config_class in configuration_classes():
         AutoConfig.register(config_class.model_type, config_class)
-        AutoModel.register(config_class, model_class)
         config_class.register_for_auto_class()
+    for model_class in (*VISION_TOWERS.values(), TrajViTForContrastive):
+        AutoModel.register(model_class.config_class, model_class)
         model_class.register_for_auto_class("AutoModel")
 
 
@@ -55,5 +60,6 @@ __all__ = [
     "TrajViTForContrastive",
     "TrajViTModel",
     "TrajViTModelOutput",
+    "configuration_classes",
     "register_auto_classes",
 ]

@@ -1,30 +1,16 @@
 """Configuration of video-text contrastive models: any vision tower, any text encoder, one embedding space."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-from .configuration_trajvit import TrajViTConfig
+from .vision_tower_configs import named_tower, text_encoder_config, vision_tower_config
 
-# Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
-VISION_CONFIGS: dict[str, type[PreTrainedConfig]] = {"trajvit": TrajViTConfig}
-
-
-def _tower_config(
-    field: str, config: dict | PreTrainedConfig | None, default: str, own: dict[str, type[PreTrainedConfig]]
-) -> PreTrainedConfig:
-    if isinstance(config, PreTrainedConfig):
-        return config
-    options = dict(config or {})
-    model_type = options.pop("model_type", default)
-    if model_type in own:
-        return own[model_type](**options)
-    if model_type not in CONFIG_MAPPING:
-        raise ValueError(
-            f"{field} has model_type={model_type!r}: expected {[*own]} or a type registered in transformers."
-        )
-    return CONFIG_MAPPING[model_type](**options)
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .configuration_trajvit import TrajViTConfig  # noqa: F401
+    from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
 
 
 @strict
@@ -62,13 +48,17 @@ class TrajViTContrastiveConfig(PreTrainedConfig):
     temperature_max: float = 0.5
 
     @classmethod
-    def from_name(cls, name: str, **overrides: Any) -> "TrajViTContrastiveConfig":
-        """A contrastive model on a named vision tower (see `TrajViTConfig.from_name`), fields overridden by keyword."""
-        return cls(**{"vision_config": TrajViTConfig.from_name(name), **overrides})
+    def from_name(cls, name: str, tower: str = "trajvit", **overrides: Any) -> "TrajViTContrastiveConfig":
+        """A contrastive model on a named configuration of a vision tower, fields overridden by keyword.
+
+        `tower` is the tower's `model_type`, `name` what its configuration's `from_name` takes. Raises `ValueError` for
+        another tower or name.
+        """
+        return cls(**{"vision_config": named_tower(tower, name), **overrides})
 
     def __post_init__(self, **kwargs):
-        self.vision_config = _tower_config("vision_config", self.vision_config, "trajvit", VISION_CONFIGS)
-        self.text_config = _tower_config("text_config", self.text_config, "bert", {})
+        self.vision_config = vision_tower_config(self.vision_config)
+        self.text_config = text_encoder_config(self.text_config)
         super().__post_init__(**kwargs)
 
     def validate_architecture(self):

@@ -14,20 +14,23 @@ from typing_extensions import Unpack
 
 from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
 from .contrastive_loss import bounded, info_nce
-from .modeling_trajvit import TrajViTModel
+from .vision_towers import VISION_TOWERS, build_vision_tower
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
+    from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .frame_features import FrameFeatureExtractor  # noqa: F401
     from .model_inputs import check_videos  # noqa: F401
-    from .perceiver_resampler import PerceiverResampler  # noqa: F401
-    from .position_encoding import SinusoidalBoxEncoder  # noqa: F401
-    from .trajectory_pooling import trajectory_pooling  # noqa: F401
-    from .video_transformer import VideoTransformerEncoder  # noqa: F401
-
-# Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
-VISION_TOWERS: dict[str, Any] = {"trajvit": TrajViTModel}
+    from .modeling_trajvit import TrajViTModel  # noqa: F401
+    from .packed_sequences import PackedSequences  # noqa: F401
+    from .perceiver_resampler import TrajectoryPairs  # noqa: F401
+    from .position_encoding import geometric_frequencies  # noqa: F401
+    from .region_pooling import check_regions  # noqa: F401
+    from .trajectory_pooling import segment_index  # noqa: F401
+    from .video_transformer import eager_attention_forward  # noqa: F401
+    from .vision_tower import VisionTowerOutput  # noqa: F401
+    from .vision_tower_configs import named_tower  # noqa: F401
 
 
 @dataclass
@@ -61,11 +64,6 @@ class TrajViTContrastiveOutput(ModelOutput):
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
 
 
-def _build_vision_tower(config: Any) -> PreTrainedModel:
-    tower = VISION_TOWERS.get(config.model_type)
-    return AutoModel.from_config(config) if tower is None else tower._from_config(config)
-
-
 @auto_docstring(
     custom_intro="A vision tower and a text encoder, projected to one space and compared by a learned temperature."
 )
@@ -84,7 +82,7 @@ class TrajViTForContrastive(PreTrainedModel):
         super().__init__(config)
         vision_config: Any = config.vision_config
         text_config: Any = config.text_config
-        self.vision_model = _build_vision_tower(vision_config)
+        self.vision_model = build_vision_tower(vision_config)
         self.text_model = AutoModel.from_config(text_config)
         if config.text_pooling == "cls" and getattr(self.text_model, "pooler", None) is not None:
             # Weights that no loss reaches stall distributed training.
@@ -118,7 +116,7 @@ class TrajViTForContrastive(PreTrainedModel):
         changed: dict[str, Any] = {}
         vision_model = text_model = None
         if has_vision_checkpoint:
-            tower = VISION_TOWERS[vision_config.model_type]
+            tower: Any = VISION_TOWERS[vision_config.model_type]
             vision_model = tower.from_pretrained_parts(vision_config, **hub_options)
             changed["vision_config"] = vision_model.config
         if config.text_checkpoint is not None:

@@ -15,6 +15,7 @@ from trajvit.modeling_trajvit import (  # noqa: E402
     TrajViTContrastiveConfig,
     TrajViTForContrastive,
     TrajViTModel,
+    configuration_classes,
     register_auto_classes,
 )
 from trajvit.processing.generator import TrajectoryGenerator  # noqa: E402
@@ -23,7 +24,7 @@ from trajvit.processing.trajectories import Trajectories  # noqa: E402
 from trajvit.processing.video_processing_trajvit import TrajViTVideoProcessor  # noqa: E402
 
 register_auto_classes()
-for _config in (TrajViTConfig, TrajViTContrastiveConfig):
+for _config in configuration_classes():
     AutoVideoProcessor.register(_config, TrajViTVideoProcessor)
     AutoProcessor.register(_config, TrajViTProcessor)
 
