@@ -45,7 +45,7 @@ def pack_sequences(mask: torch.Tensor, attention: str) -> PackedSequences:
             return sequence[query] == sequence[key]
 
         total = len(rows)
-        block_mask = create_block_mask(same_sequence, None, None, total, total, device=mask.device, _compile=False)
+        block_mask = create_block_mask(same_sequence, None, None, total, total, device=mask.device)
     return PackedSequences(rows, lengths.tolist(), offsets, block_mask, (mask.shape[0], mask.shape[1]))
 
 
