@@ -63,7 +63,8 @@ class TrajViTProcessor(ProcessorMixin):
                 one frame, and comes after the videos in the batch.
             text: One text or a list of them.
             videos: One video or a list of them, see `TrajViTVideoProcessor.preprocess`.
-            trajectories: Those of the videos, then of the images; None, or None in the list, has them generated.
+            trajectories: Those of the videos, then of the images; None, or None in the list, has them generated (unless
+                the video processor's `generate_trajectories` is False).
             return_tensors: "pt" or "np".
             return_trajectories: Whether to add "trajectories", the list of `Trajectories`.
             progress: Called as `progress(stage, done, total)`.

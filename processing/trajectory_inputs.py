@@ -47,33 +47,37 @@ def check_fit(trajectories: Trajectories, video: VideoFrames, name: str) -> None
         )
 
 
-def pad_batch(pixel_values: Sequence[torch.Tensor], maps: Sequence[Trajectories]) -> dict[str, torch.Tensor]:
+def pad_batch(
+    pixel_values: Sequence[torch.Tensor], maps: Sequence[Trajectories] | None = None
+) -> dict[str, torch.Tensor]:
     """Join videos that may differ in their numbers of frames and of trajectories.
 
     A video with fewer frames than the longest is padded at its end with zeros and empty maps.
 
     Args:
         pixel_values: B tensors (t, 3, height, width), of one height and width.
-        maps: B trajectories at the resolution of the feature grid, with the same t.
+        maps: B trajectories at the resolution of the feature grid, with the same t; None for frames alone.
 
     Returns:
         `pixel_values_videos` (B, T, 3, height, width), `trajectory_maps` (B, T, h, w) int64 and
-        `trajectory_attention_mask` (B, M) int64 with 1 for a trajectory. Only where the numbers of frames differ,
+        `trajectory_attention_mask` (B, M) int64 with 1 for a trajectory, both where `maps` are given. Only where the numbers of frames differ,
         `frame_attention_mask` (B, T) int64 with 1 for a frame.
     """
-    num_frames = max(len(frames) for frames in pixel_values)
-    num_trajectories = max(trajectories.num_trajectories for trajectories in maps)
-    inputs = {
-        "pixel_values_videos": pixel_values[0].new_zeros(len(maps), num_frames, *pixel_values[0].shape[1:]),
-        "trajectory_maps": torch.zeros(len(maps), num_frames, maps[0].height, maps[0].width, dtype=torch.int64),
-        "trajectory_attention_mask": torch.zeros(len(maps), num_trajectories, dtype=torch.int64),
-    }
+    batch_size, num_frames = len(pixel_values), max(len(frames) for frames in pixel_values)
+    inputs = {"pixel_values_videos": pixel_values[0].new_zeros(batch_size, num_frames, *pixel_values[0].shape[1:])}
+    if maps is not None:
+        most = max(trajectories.num_trajectories for trajectories in maps)
+        grid = (maps[0].height, maps[0].width)
+        inputs["trajectory_maps"] = torch.zeros(batch_size, num_frames, *grid, dtype=torch.int64)
+        inputs["trajectory_attention_mask"] = torch.zeros(batch_size, most, dtype=torch.int64)
+        for row, trajectories in enumerate(maps):
+            ids = torch.from_numpy(trajectories.ids.astype(np.int64))
+            inputs["trajectory_maps"][row, : len(ids)] = ids
+            inputs["trajectory_attention_mask"][row, : trajectories.num_trajectories] = 1
     if any(len(frames) < num_frames for frames in pixel_values):
-        inputs["frame_attention_mask"] = torch.zeros(len(maps), num_frames, dtype=torch.int64)
-    for row, (frames, trajectories) in enumerate(zip(pixel_values, maps, strict=True)):
+        inputs["frame_attention_mask"] = torch.zeros(batch_size, num_frames, dtype=torch.int64)
+    for row, frames in enumerate(pixel_values):
         inputs["pixel_values_videos"][row, : len(frames)] = frames
-        inputs["trajectory_maps"][row, : len(frames)] = torch.from_numpy(trajectories.ids.astype(np.int64))
-        inputs["trajectory_attention_mask"][row, : trajectories.num_trajectories] = 1
         if "frame_attention_mask" in inputs:
             inputs["frame_attention_mask"][row, : len(frames)] = 1
     return inputs

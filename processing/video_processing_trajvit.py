@@ -48,10 +48,13 @@ class TrajViTVideoProcessorKwargs(VideosKwargs, total=False):
         Height and width of `trajectory_maps`, the `feature_size` of the model.
     generator (`dict`):
         Settings of `TrajectoryGenerator`, as its `to_dict` gives them; those left out have their defaults.
+    generate_trajectories (`bool`):
+        Whether videos without given trajectories have them generated; False for towers that take none.
     """
 
     feature_size: int
     generator: dict | None
+    generate_trajectories: bool
 
 
 class TrajViTVideoProcessor(BaseVideoProcessor):
@@ -67,6 +70,8 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         do_rescale, rescale_factor, do_normalize, image_mean, image_std: to 0..1, then ImageNet's mean and deviation.
         feature_size: 56, see `TrajViTVideoProcessorKwargs`.
         generator: Settings of `TrajectoryGenerator`, see `TrajViTVideoProcessorKwargs`.
+        generate_trajectories: True; False for towers that take none. Without given trajectories the inputs are then
+            frames alone, decoded no larger than `size` needs and never denser than they are sampled.
         input_data_format: "channels_first" or "channels_last" of arrays; unless given, their shape decides.
         video_metadata: One mapping per video; its `fps` times the frames of arrays (24 per second unless given).
         device: Where frames are resized and normalised.
@@ -87,6 +92,7 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
     num_frames = 16
     feature_size = 56
     generator = DEFAULT_GENERATOR
+    generate_trajectories = True
     valid_kwargs: Any = TrajViTVideoProcessorKwargs
     model_input_names = _MODEL_INPUTS
 
@@ -96,6 +102,8 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         _refuse_unsupported(vars(self))
         _require_positive("feature_size", self.feature_size)
         _require_positive("num_frames", self.num_frames)
+        if not isinstance(self.generate_trajectories, bool):
+            raise ValueError(f"generate_trajectories must be True or False, got {self.generate_trajectories!r}.")
 
     def preprocess(
         self,
@@ -110,23 +118,28 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         Args:
             videos: One source that `decode_video` takes, a `VideoFrames`, or a list of these; see `batch_of_videos`.
             trajectories: Those of the sampled frames, one for each video, at any resolution of the same aspect; for
-                these videos nothing is generated. None, or None in the list, has them generated.
+                these videos nothing is generated. None, or None in the list, has them generated; with
+                `generate_trajectories=False`, either all videos have theirs or none has.
             return_trajectories: Whether to add "trajectories", the list of `Trajectories` at their own resolution.
             progress: Called as `progress(stage, done, total)`, with the stage "videos" after each video.
 
         Returns:
             `pixel_values_videos` (B, T, 3, 224, 224) float32, `trajectory_maps` (B, T, 56, 56) int64 and
             `trajectory_attention_mask` (B, M) int64; PyTorch tensors, or NumPy arrays with `return_tensors="np"`.
-            T and M are the most of the batch. Where videos differ in their numbers of frames, the shorter are padded
+            T and M are the most of the batch. With `generate_trajectories=False` and none given,
+            `pixel_values_videos` alone. Where videos differ in their numbers of frames, the shorter are padded
             at the end, and `frame_attention_mask` (B, T) int64 tells the model which frames are there.
 
         Raises:
             VideoDecodingError: If a video cannot be decoded; in a batch the message names which.
-            ValueError: If trajectories do not fit their video, or a setting is out of its range.
+            ValueError: If trajectories do not fit their video, are wanted but neither given nor generated, or a setting
+                is out of its range.
         """
         settings = self._settings(**kwargs)
         batch = batch_of_videos(videos)
         given = _one_for_each(trajectories, len(batch), "trajectories", Trajectories)
+        if not settings["generate_trajectories"]:
+            _require_all_or_none(given, return_trajectories)
         metadata = _one_for_each(settings["video_metadata"], len(batch), "video_metadata", Mapping)
         report = progress if progress is not None else no_progress
 
@@ -134,19 +147,19 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         for position, source in enumerate(batch):
             name = source_name(source) if len(batch) == 1 else f"video {position} of {len(batch)}"
             report("videos", position, len(batch))
-            video = self._decode(source, name, settings, given[position] is None, metadata[position])
-            if given[position] is None:
-                used.append(_generate(video, settings["generator"], progress))
-            else:
+            video = self._decode(source, name, settings, given[position] is not None, metadata[position])
+            if given[position] is not None:
                 check_fit(given[position], video, name)
                 used.append(given[position])
+            elif settings["generate_trajectories"]:
+                used.append(_generate(video, settings["generator"], progress))
             pixel_values.append(self._normalized(video.sampled, settings))
         report("videos", len(batch), len(batch))
 
         if len({tuple(frames.shape[1:]) for frames in pixel_values}) > 1:
             raise ValueError("The videos of a batch differ in height and width; expected one size, or do_resize=True.")
         grid = settings["feature_size"]
-        inputs = pad_batch(pixel_values, [trajectories.resize(grid, grid) for trajectories in used])
+        inputs = pad_batch(pixel_values, [trajectories.resize(grid, grid) for trajectories in used] or None)
         return _batch_feature(inputs, settings["return_tensors"], used if return_trajectories else None)
 
     def _settings(self, **kwargs: Any) -> dict[str, Any]:
@@ -165,13 +178,18 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
         return settings
 
     def _decode(
-        self, source: Any, name: str, settings: dict[str, Any], to_be_tracked: bool, metadata: Any
+        self, source: Any, name: str, settings: dict[str, Any], has_trajectories: bool, metadata: Any
     ) -> VideoFrames:
-        """Frames at the generator's resolution, which is the same whether trajectories are generated or given."""
-        size: SizeDict = settings["size"]
+        """Frames at the generator's resolution, which is the same whether trajectories are generated or given.
+
+        Where there will be none, frames are only as large as the model's inputs need.
+        """
+        to_be_tracked = settings["generate_trajectories"] and not has_trajectories
         short_side = None
         if settings["do_resize"]:
-            short_side = max(_frame_short_side(settings["generator"]), size.height or 0, size.width or 0)
+            short_side = _longest_side(settings["size"])
+            if to_be_tracked or has_trajectories:
+                short_side = max(_frame_short_side(settings["generator"]), short_side or 0)
         if isinstance(source, VideoFrames):
             return _scaled(source, short_side)
         try:
@@ -248,6 +266,27 @@ def _scaled(video: VideoFrames, short_side: int | None) -> VideoFrames:
         return video
     frames = np.stack([scale_frame(frame, height, width) for frame in video.frames])
     return VideoFrames(frames, video.sample_indices, video.frame_indices, video.timestamps, video.fps)
+
+
+def _longest_side(size: SizeDict) -> int | None:
+    """The longest side that frames are resized to, where `size` tells it."""
+    sides = (size.height, size.width, size.shortest_edge, size.longest_edge)
+    return max((side for side in sides if side is not None), default=None)
+
+
+def _require_all_or_none(given: list[Trajectories | None], wanted: bool) -> None:
+    """Checks a call that generates no trajectories: a batch has a map for each video or no maps at all."""
+    missing = [position for position, trajectories in enumerate(given) if trajectories is None]
+    if missing and len(missing) < len(given):
+        raise ValueError(
+            f"trajectories has None for video {missing[0]} of {len(given)}, and generate_trajectories=False: expected "
+            "trajectories of every video, or of none."
+        )
+    if missing and wanted:
+        raise ValueError(
+            "return_trajectories=True with generate_trajectories=False and no trajectories given: expected "
+            "trajectories, or generate_trajectories=True."
+        )
 
 
 def _one_for_each(values: Any, count: int, name: str, kind: type) -> list[Any]:
