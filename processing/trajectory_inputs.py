@@ -59,8 +59,8 @@ def pad_batch(
         maps: B trajectories at the resolution of the feature grid, with the same t; None for frames alone.
 
     Returns:
-        `pixel_values_videos` (B, T, 3, height, width), `trajectory_maps` (B, T, h, w) int64 and
-        `trajectory_attention_mask` (B, M) int64 with 1 for a trajectory, both where `maps` are given. Only where the numbers of frames differ,
+        `pixel_values_videos` (B, T, 3, height, width). Where `maps` are given, `trajectory_maps` (B, T, h, w) int64 and
+        `trajectory_attention_mask` (B, M) int64 with 1 for a trajectory. Only where the numbers of frames differ,
         `frame_attention_mask` (B, T) int64 with 1 for a frame.
     """
     batch_size, num_frames = len(pixel_values), max(len(frames) for frames in pixel_values)
