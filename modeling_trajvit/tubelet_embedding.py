@@ -93,9 +93,16 @@ def interpolate_time(learned: torch.Tensor, counts: torch.Tensor, time: int) -> 
     Row i of n lies at (i + 0.5) * G / n - 0.5, as in `interpolate(..., align_corners=False)`; rows beyond a video's own
     repeat the table's last one.
     """
-    size = len(learned)
     rows = torch.arange(time, device=learned.device, dtype=torch.float32)
-    source = (rows + 0.5) * (size / counts.float().unsqueeze(1)) - 0.5
+    return sample_rows(learned, (rows + 0.5) * (len(learned) / counts.float().unsqueeze(1)) - 0.5)
+
+
+def sample_rows(learned: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """A table of `learned` rows (G, ...) at the fractional rows `source` (*S) float32: linear between rows, (*S, ...).
+
+    Below the first row it is the first, beyond the last one the last.
+    """
+    size = len(learned)
     source = source.clamp(0, size - 1)
     low = source.floor().long()
     high = (low + 1).clamp(max=size - 1)
