@@ -1,6 +1,7 @@
 """TrajViT's vision tower: from frames and trajectory maps to one token per trajectory, then a ViT over the tokens.
 
-The rows of the supplement's Table 2, in order, are the parts of `TrajectoryTokenizer` and `TrajViTModel`:
+The rows of the supplement's Table 2, in order, are the parts of `TrajectoryTokenizer` and `TrajViTModel`; those that
+TokenMerge shares are in `ResampledTokenizer`:
     Per-frame Feature Extractor   FrameFeatureExtractor    ResNet-18, four stages to width 64, summed on a 56 x 56 grid
     Mask Pooling                  trajectory_pooling       one vector per present (trajectory, frame) pair
     Sinusoidal Encoder            SinusoidalBoxEncoder     box coordinates (4) to width 64
@@ -14,30 +15,30 @@ N frames of a batch, D width of the resamplers, (H, W) image, (h, w) feature gri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import nn
-from transformers import AutoConfig
 from transformers.utils import TransformersKwargs, auto_docstring
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 from typing_extensions import Unpack
 
+from .backbone_tower import BackboneTowerPreTrainedModel
 from .configuration_trajvit import TrajViTConfig
-from .frame_features import FrameFeatureExtractor
 from .model_inputs import check_frame_mask, check_trajectories, check_videos
-from .perceiver_resampler import PerceiverResampler, TrajectoryPairs
-from .position_encoding import SinusoidalBoxEncoder, frame_times
+from .position_encoding import frame_times
 from .region_pooling import select_trajectories
+from .resampled_tokenizer import ResampledTokenizer, pair_rows
 from .trajectory_pooling import segment_areas, segment_boxes, trajectory_pooling
 from .video_transformer import VideoTransformerEncoder
-from .vision_tower import RegionFeatures, VisionTowerOutput, VisionTowerPreTrainedModel
+from .vision_tower import RegionFeatures, VisionTowerOutput
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .frame_features import FrameFeatureExtractor  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
+    from .perceiver_resampler import PerceiverResampler  # noqa: F401
 
 
 @dataclass
@@ -56,20 +57,8 @@ class TrajViTModelOutput(VisionTowerOutput):
     trajectory_maps: torch.Tensor | None = None
 
 
-class TrajectoryTokenizer(nn.Module):
+class TrajectoryTokenizer(ResampledTokenizer):
     """One token per trajectory: what it looks like and where it moves (supplement, Table 2, rows 1 to 5)."""
-
-    def __init__(self, config: TrajViTConfig):
-        super().__init__()
-        self.config = config
-        width = config.resampler_hidden_size
-        resampler = (width, config.resampler_num_layers, config.resampler_num_attention_heads, config.layer_norm_eps)
-        self.frame_features = FrameFeatureExtractor(config)
-        self.box_encoder = SinusoidalBoxEncoder(width, config.feature_size)
-        self.appearance_resampler = PerceiverResampler(*resampler)
-        self.position_resampler = PerceiverResampler(*resampler)
-        self.appearance_mlp = nn.Linear(width, config.hidden_size)
-        self.position_mlp = nn.Linear(width, config.hidden_size)
 
     def forward(
         self,
@@ -105,28 +94,12 @@ class TrajectoryTokenizer(nn.Module):
         boxes = segment_boxes(labels, num_trajectories)[pair_rows(present)]
 
         appearance = self.pool_frames(frames, labels, areas, present)
-        position = self.box_encoder(boxes).to(appearance.dtype)
-        tokens = self.appearance_mlp(self.appearance_resampler(appearance, pairs))
-        tokens = tokens + self.position_mlp(self.position_resampler(position, pairs))
+        tokens = self.resample(appearance, boxes, pairs)
 
         frames_present = labels.new_zeros(batch_size, num_trajectories).index_add(0, videos, present.long())
         token_mask = frames_present > 0
         tokens = tokens.view(batch_size, num_trajectories, self.config.hidden_size)
         return tokens * token_mask.unsqueeze(-1), token_mask
-
-    @staticmethod
-    def describe_pairs(
-        present: torch.Tensor, videos: torch.Tensor, times: torch.Tensor, batch_size: int
-    ) -> TrajectoryPairs:
-        """`present` (N, M) bool, `videos` (N,) 0..B-1, `times` (N,) -> the pairs that the resamplers run over."""
-        frame, trajectory = pair_rows(present)
-        return TrajectoryPairs(
-            segment=videos[frame] * present.shape[1] + trajectory,
-            frame=frame,
-            present=present[frame, trajectory],
-            num_segments=batch_size * present.shape[1],
-            times=times,
-        )
 
     def pool_frames(
         self, frames: torch.Tensor, labels: torch.Tensor, areas: torch.Tensor, present: torch.Tensor
@@ -153,20 +126,8 @@ class TrajectoryTokenizer(nn.Module):
         return self.frame_features.project([trajectory_pooling(stage, labels, areas)[rows] for stage in stages])
 
 
-def pair_rows(present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frame and trajectory of the listed pairs of `present` (N, M): the present ones, frame by frame.
-
-    Compiled code has fixed shapes, so it lists all N * M and leaves it to `TrajectoryPairs.present` to mask.
-    """
-    if torch.compiler.is_compiling():
-        rows = torch.arange(present.numel(), device=present.device)
-        return torch.div(rows, present.shape[1], rounding_mode="floor"), rows % present.shape[1]
-    frame, trajectory = present.nonzero(as_tuple=True)
-    return frame, trajectory
-
-
 @auto_docstring
-class TrajViTPreTrainedModel(VisionTowerPreTrainedModel):
+class TrajViTPreTrainedModel(BackboneTowerPreTrainedModel):
     config: TrajViTConfig
     _no_split_modules = ["TrajectoryTokenizer", "VideoTransformerLayer"]  # noqa: RUF012
 
@@ -180,28 +141,6 @@ class TrajViTModel(TrajViTPreTrainedModel):
         self.tokenizer = TrajectoryTokenizer(config)
         self.encoder = VideoTransformerEncoder(config)
         self.post_init()
-
-    @classmethod
-    def from_pretrained_parts(cls, config: TrajViTConfig, **hub_options: Any) -> "TrajViTModel":
-        """A new model whose backbone starts from `config.backbone_checkpoint`, a Hub id or a folder.
-
-        The checkpoint decides the backbone's architecture; `hub_options` (revision, token, ...) go to its
-        `from_pretrained`. Raises `ValueError` when the configuration names no checkpoint, or one that lacks weights.
-        """
-        if config.backbone_checkpoint is None:
-            raise ValueError("backbone_checkpoint=None: expected a Hub id or a folder, such as 'microsoft/resnet-18'.")
-        backbone_config = AutoConfig.from_pretrained(config.backbone_checkpoint, **hub_options)
-        model = cls(type(config)(**{**config.to_dict(), "backbone_config": backbone_config}))
-        backbone = model.tokenizer.frame_features.backbone
-        weights, info = type(backbone).from_pretrained(
-            config.backbone_checkpoint, config=backbone.config, output_loading_info=True, **hub_options
-        )
-        if info["missing_keys"]:
-            raise ValueError(
-                f"backbone_checkpoint={config.backbone_checkpoint!r} lacks {sorted(info['missing_keys'])}."
-            )
-        backbone.load_state_dict(weights.state_dict())
-        return model
 
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)

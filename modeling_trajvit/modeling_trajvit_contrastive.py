@@ -18,6 +18,7 @@ from .vision_towers import VISION_TOWERS, build_vision_tower
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .backbone_tower import BackboneTowerPreTrainedModel  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .frame_features import FrameFeatureExtractor  # noqa: F401
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .perceiver_resampler import TrajectoryPairs  # noqa: F401
     from .position_encoding import geometric_frequencies  # noqa: F401
     from .region_pooling import check_regions  # noqa: F401
+    from .resampled_tokenizer import ResampledTokenizer  # noqa: F401
     from .trajectory_pooling import segment_index  # noqa: F401
     from .video_transformer import eager_attention_forward  # noqa: F401
     from .vision_tower import VisionTowerOutput  # noqa: F401
