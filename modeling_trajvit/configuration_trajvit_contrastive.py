@@ -9,8 +9,12 @@ from .vision_tower_configs import named_tower, text_encoder_config, vision_tower
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .configuration_image_vit import ImageViTConfig  # noqa: F401
+    from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .configuration_vit3d import ViT3DConfig  # noqa: F401
+    from .configuration_vivit import ViViTConfig  # noqa: F401
 
 
 @strict

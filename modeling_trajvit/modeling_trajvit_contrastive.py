@@ -19,17 +19,29 @@ from .vision_towers import VISION_TOWERS, build_vision_tower
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .backbone_tower import BackboneTowerPreTrainedModel  # noqa: F401
+    from .configuration_image_vit import ImageViTConfig  # noqa: F401
+    from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .configuration_vit3d import ViT3DConfig  # noqa: F401
+    from .configuration_vivit import ViViTConfig  # noqa: F401
     from .frame_features import FrameFeatureExtractor  # noqa: F401
     from .model_inputs import check_videos  # noqa: F401
+    from .modeling_image_vit import ImageViTModel  # noqa: F401
+    from .modeling_rlt import RLTModel  # noqa: F401
     from .modeling_trajvit import TrajViTModel  # noqa: F401
+    from .modeling_vit3d import ViT3DModel  # noqa: F401
+    from .modeling_vivit import ViViTModel  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .perceiver_resampler import TrajectoryPairs  # noqa: F401
     from .position_encoding import geometric_frequencies  # noqa: F401
     from .region_pooling import check_regions  # noqa: F401
     from .resampled_tokenizer import ResampledTokenizer  # noqa: F401
+    from .run_length import Runs  # noqa: F401
+    from .spatial_transformer import SpatialFeatures  # noqa: F401
     from .trajectory_pooling import segment_index  # noqa: F401
+    from .tubelet_embedding import Tubelets  # noqa: F401
+    from .tubelet_tower import TubeletTowerPreTrainedModel  # noqa: F401
     from .video_transformer import eager_attention_forward  # noqa: F401
     from .vision_tower import VisionTowerOutput  # noqa: F401
     from .vision_tower_configs import named_tower  # noqa: F401

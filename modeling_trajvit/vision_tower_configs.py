@@ -4,12 +4,20 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+from .configuration_image_vit import ImageViTConfig
+from .configuration_rlt import RLTConfig
 from .configuration_trajvit import TrajViTConfig
 from .configuration_vision_tower import VisionTowerConfig
+from .configuration_vit3d import ViT3DConfig
+from .configuration_vivit import ViViTConfig
 
 # Towers whose code travels with a checkpoint; others are looked up among transformers' registered models.
 VISION_TOWER_CONFIGS: dict[str, type[VisionTowerConfig]] = {
-    config_class.model_type: config_class for config_class in (TrajViTConfig,)
+    "trajvit": TrajViTConfig,
+    "vit3d": ViT3DConfig,
+    "vivit_factorised": ViViTConfig,
+    "rlt": RLTConfig,
+    "image_vit": ImageViTConfig,
 }
 
 

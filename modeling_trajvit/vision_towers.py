@@ -4,12 +4,20 @@ from typing import Any
 
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .modeling_image_vit import ImageViTModel
+from .modeling_rlt import RLTModel
 from .modeling_trajvit import TrajViTModel
+from .modeling_vit3d import ViT3DModel
+from .modeling_vivit import ViViTModel
 
 # Towers whose code travels with a checkpoint; others are looked up among transformers' registered models. A checkpoint
 # brings a configuration class of its own, so that towers go by the name of the type, never by the class.
 VISION_TOWERS: dict[str, type[PreTrainedModel]] = {
-    model_class.config_class.model_type: model_class for model_class in (TrajViTModel,)
+    "trajvit": TrajViTModel,
+    "vit3d": ViT3DModel,
+    "vivit_factorised": ViViTModel,
+    "rlt": RLTModel,
+    "image_vit": ImageViTModel,
 }
 
 
