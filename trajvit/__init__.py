@@ -11,10 +11,23 @@ if not (Path(__file__).parent / "processing").is_dir() and (_checkout / "modelin
 from transformers import AutoProcessor, AutoVideoProcessor  # noqa: E402 - the rooms are found from here on
 
 from trajvit.modeling_trajvit import (  # noqa: E402
+    AttentiveProbe,
+    ImageViTConfig,
+    ImageViTModel,
+    RLTConfig,
+    RLTModel,
+    TrajViTActionDetectionConfig,
     TrajViTConfig,
     TrajViTContrastiveConfig,
+    TrajViTForActionDetection,
     TrajViTForContrastive,
+    TrajViTForVideoClassification,
     TrajViTModel,
+    TrajViTVideoClassificationConfig,
+    ViT3DConfig,
+    ViT3DModel,
+    ViViTConfig,
+    ViViTModel,
     configuration_classes,
     register_auto_classes,
 )
@@ -30,12 +43,25 @@ for _config in configuration_classes():
 
 __version__ = "0.1.0"
 __all__ = [
+    "AttentiveProbe",
+    "ImageViTConfig",
+    "ImageViTModel",
+    "RLTConfig",
+    "RLTModel",
+    "TrajViTActionDetectionConfig",
     "TrajViTConfig",
     "TrajViTContrastiveConfig",
+    "TrajViTForActionDetection",
     "TrajViTForContrastive",
+    "TrajViTForVideoClassification",
     "TrajViTModel",
     "TrajViTProcessor",
+    "TrajViTVideoClassificationConfig",
     "TrajViTVideoProcessor",
     "Trajectories",
     "TrajectoryGenerator",
+    "ViT3DConfig",
+    "ViT3DModel",
+    "ViViTConfig",
+    "ViViTModel",
 ]
