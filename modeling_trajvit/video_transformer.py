@@ -110,10 +110,12 @@ class VideoTransformerMLP(nn.Module):
 class VideoTransformerLayer(GradientCheckpointingLayer):
     """Pre-norm attention and MLP with residual connections."""
 
+    attention_class: type[VideoTransformerAttention] = VideoTransformerAttention
+
     def __init__(self, config: VisionTowerConfig):
         super().__init__()
         self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.attention = VideoTransformerAttention(config)
+        self.attention = self.attention_class(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = VideoTransformerMLP(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -138,6 +140,8 @@ class VideoTransformerEncoder(nn.Module):
     compiled code, whose shapes are fixed.
     """
 
+    layer_class: type[VideoTransformerLayer] = VideoTransformerLayer
+
     def __init__(self, config: VisionTowerConfig, num_layers: int | None = None):
         """`num_layers` takes the place of `config.num_hidden_layers`."""
         super().__init__()
@@ -145,7 +149,7 @@ class VideoTransformerEncoder(nn.Module):
         num_layers = config.num_hidden_layers if num_layers is None else num_layers
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.hidden_size))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.layers = nn.ModuleList([VideoTransformerLayer(config) for _ in range(num_layers)])
+        self.layers = nn.ModuleList([self.layer_class(config) for _ in range(num_layers)])
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def init_own_weights(self, std: float) -> None:
