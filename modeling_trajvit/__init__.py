@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .attentive_probe import AttentiveProbe
     from .configuration_image_vit import ImageViTConfig
     from .configuration_rlt import RLTConfig
+    from .configuration_token_learner import TokenLearnerConfig
     from .configuration_trajvit import TrajViTConfig
     from .configuration_trajvit_action_detection import TrajViTActionDetectionConfig
     from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .configuration_vivit import ViViTConfig
     from .modeling_image_vit import ImageViTModel
     from .modeling_rlt import RLTModel
+    from .modeling_token_learner import TokenLearnerModel, TokenLearnerModelOutput
     from .modeling_trajvit import TrajViTModel, TrajViTModelOutput
     from .modeling_trajvit_action_detection import TrajViTActionDetectionOutput, TrajViTForActionDetection
     from .modeling_trajvit_contrastive import TrajViTContrastiveOutput, TrajViTForContrastive
@@ -32,6 +34,9 @@ _MODULES = {
     "ViViTConfig": "configuration_vivit",
     "ViViTModelOutput": "modeling_vivit",
     "ViViTModel": "modeling_vivit",
+    "TokenLearnerConfig": "configuration_token_learner",
+    "TokenLearnerModelOutput": "modeling_token_learner",
+    "TokenLearnerModel": "modeling_token_learner",
     "RLTConfig": "configuration_rlt",
     "RLTModel": "modeling_rlt",
     "ImageViTConfig": "configuration_image_vit",
@@ -99,6 +104,9 @@ __all__ = [
     "RLTConfig",
     "RLTModel",
     "RegionFeatures",
+    "TokenLearnerConfig",
+    "TokenLearnerModel",
+    "TokenLearnerModelOutput",
     "TrajViTActionDetectionConfig",
     "TrajViTActionDetectionOutput",
     "TrajViTConfig",

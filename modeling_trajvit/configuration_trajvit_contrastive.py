@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_image_vit import ImageViTConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
+    from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .configuration_image_vit import ImageViTConfig  # noqa: F401
     from .configuration_probed_tower import ProbedTowerConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
+    from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .model_inputs import check_videos  # noqa: F401
     from .modeling_image_vit import ImageViTModel  # noqa: F401
     from .modeling_rlt import RLTModel  # noqa: F401
+    from .modeling_token_learner import TokenLearnerModel  # noqa: F401
     from .modeling_trajvit import TrajViTModel  # noqa: F401
     from .modeling_vit3d import ViT3DModel  # noqa: F401
     from .modeling_vivit import ViViTModel  # noqa: F401
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .resampled_tokenizer import ResampledTokenizer  # noqa: F401
     from .run_length import Runs  # noqa: F401
     from .spatial_transformer import SpatialFeatures  # noqa: F401
+    from .token_learner import TokenLearner  # noqa: F401
     from .trajectory_pooling import segment_index  # noqa: F401
     from .tubelet_embedding import Tubelets  # noqa: F401
     from .tubelet_tower import TubeletTowerPreTrainedModel  # noqa: F401

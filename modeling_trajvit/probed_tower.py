@@ -3,13 +3,12 @@
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import auto_docstring
 from typing_extensions import Self
 
 from .attentive_probe import AttentiveProbe
 from .configuration_probed_tower import ProbedTowerConfig
-from .vision_tower_configs import vision_tower_config
 from .vision_towers import build_vision_tower, load_vision_tower
 
 
@@ -67,24 +66,13 @@ class ProbedTowerPreTrainedModel(PreTrainedModel):
         checkpoint = config.vision_checkpoint
         if checkpoint is None:
             raise ValueError("vision_checkpoint=None: expected a Hub id or a folder.")
-        vision_config = checkpoint_tower_config(checkpoint, **hub_options)
-        model = cls(type(config)(**{**config.to_dict(), "vision_config": vision_config}))
-        tower, lacking = load_vision_tower(checkpoint, model.config.vision_config, **hub_options)
+        tower, lacking = load_vision_tower(checkpoint, **hub_options)
         if lacking:
-            with torch.device("meta"):
-                lacking &= set(build_vision_tower(vision_config).state_dict())
-        if lacking:
-            raise ValueError(f"vision_checkpoint={checkpoint!r} lacks {sorted(lacking)}.")
-        model.vision_model.load_state_dict(tower.state_dict())
+            raise ValueError(f"vision_checkpoint={checkpoint!r} lacks {lacking}.")
+        model = cls(type(config)(**{**config.to_dict(), "vision_config": tower.config}))
+        # What the tower has for regions alone is in no other checkpoint than a detector's.
+        model.vision_model.load_state_dict(tower.state_dict(), strict=False)
         return model
-
-
-def checkpoint_tower_config(checkpoint: str, **hub_options: Any) -> PreTrainedConfig:
-    """The configuration of the tower that a checkpoint holds, alone or as the `vision_config` of a model on it."""
-    options, _ = PreTrainedConfig.get_config_dict(checkpoint, **hub_options)
-    options = options.get("vision_config", options)
-    # The precision of the checkpoint is not that of the model that starts from it.
-    return vision_tower_config({name: value for name, value in options.items() if name not in ("dtype", "auto_map")})
 
 
 __all__ = ["ProbedTowerPreTrainedModel"]

@@ -6,6 +6,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from .configuration_image_vit import ImageViTConfig
 from .configuration_rlt import RLTConfig
+from .configuration_token_learner import TokenLearnerConfig
 from .configuration_trajvit import TrajViTConfig
 from .configuration_vision_tower import VisionTowerConfig
 from .configuration_vit3d import ViT3DConfig
@@ -16,6 +17,7 @@ VISION_TOWER_CONFIGS: dict[str, type[VisionTowerConfig]] = {
     "trajvit": TrajViTConfig,
     "vit3d": ViT3DConfig,
     "vivit_factorised": ViViTConfig,
+    "token_learner": TokenLearnerConfig,
     "rlt": RLTConfig,
     "image_vit": ImageViTConfig,
 }
