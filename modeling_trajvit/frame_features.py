@@ -18,7 +18,8 @@ class FrameFeatureExtractor(nn.Module):
 
     Table 2 projects each stage, resizes it to 56 x 56, sums the stages, and averages under masks. All four steps are
     linear and a bilinear resize keeps a constant, so pooling comes first here: `forward` returns the stage maps,
-    `trajectory_pooling` averages each at its own resolution, and `project` then runs on a handful of vectors.
+    `trajectory_pooling` averages each at its own resolution, and `project` then runs on a handful of vectors. Masks
+    that are learned from the sum need it first: `summed` takes the steps in the table's order.
     """
 
     def __init__(self, config: TrajViTConfig):
@@ -38,3 +39,11 @@ class FrameFeatureExtractor(nn.Module):
     def project(self, stage_features: Sequence[torch.Tensor]) -> torch.Tensor:
         """One tensor (..., C) per stage -> their projections summed, (..., D)."""
         return sum(layer(stage) for layer, stage in zip(self.projections, stage_features, strict=True))
+
+    def summed(self, frames: torch.Tensor, size: int) -> torch.Tensor:
+        """`frames` (N, 3, H, W) -> the stages projected, resized bilinearly and summed: (N, size, size, D)."""
+        maps = []
+        for layer, stage in zip(self.projections, self(frames), strict=True):
+            projected = layer(stage.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            maps.append(nn.functional.interpolate(projected, (size, size), mode="bilinear", align_corners=False))
+        return torch.stack(maps).sum(0).permute(0, 2, 3, 1)
