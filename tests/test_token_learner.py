@@ -22,6 +22,8 @@ SMALL = {
     "token_learner_hidden_size": 16,
 }
 EXACT = {"rtol": 0, "atol": 1e-5}
+# Tokens before any norm hold values of about 10.
+CLOSE = {"rtol": 1e-5, "atol": 2e-5}
 
 
 def make_config(**options):
@@ -158,10 +160,10 @@ def test_the_tower_is_a_space_time_vit_with_a_learner_inside(before):
     averaged = make_model(token_learner_layer=before, pooling="mean")(frames).pooler_output
     for video in range(2):
         tokens, maps = naive_tower(model, frames[video])
-        torch.testing.assert_close(output.last_hidden_state[video], tokens, rtol=0, atol=2e-5)
-        torch.testing.assert_close(output.tubelet_features[video], maps, rtol=0, atol=2e-5)
-        torch.testing.assert_close(output.pooler_output[video], tokens[0], rtol=0, atol=2e-5)
-        torch.testing.assert_close(averaged[video], tokens[1:].mean(0), rtol=0, atol=2e-5)
+        torch.testing.assert_close(output.last_hidden_state[video], tokens, **CLOSE)
+        torch.testing.assert_close(output.tubelet_features[video], maps, **CLOSE)
+        torch.testing.assert_close(output.pooler_output[video], tokens[0], **CLOSE)
+        torch.testing.assert_close(averaged[video], tokens[1:].mean(0), **CLOSE)
 
 
 @torch.no_grad()
@@ -187,9 +189,8 @@ def test_padding_has_neither_learned_tokens_nor_features():
 
 @torch.no_grad()
 def test_layers_after_the_learner_run_on_few_tokens():
-    shapes = [
-        len(states[0]) for states in make_model()(random(1, 8, 3, 32, 32), output_hidden_states=True).hidden_states
-    ]
+    output = make_model()(random(1, 8, 3, 32, 32), output_hidden_states=True)
+    shapes = [states.shape[1] for states in output.hidden_states]
     assert shapes == [17, 17, 13, 13]
     assert TokenLearnerConfig().num_layers_before == 12
 
@@ -210,10 +211,8 @@ def test_a_region_is_pooled_from_the_fused_map():
             fused = naive_fuser(model.token_fuser, learned, alone.tubelet_features[0, instant].flatten(0, 1))
             picture = fused.view(2, 3, 32).permute(2, 0, 1)[None]
             corners = boxes[video, region] * torch.tensor([3.0, 2.0, 3.0, 2.0])
-            expected = (
-                roi_align(picture, [corners[None]], output_size=7, sampling_ratio=2, aligned=True)[0].flatten(1).T
-            )
-            torch.testing.assert_close(regions.features[video, region], expected, **EXACT)
+            aligned = roi_align(picture, [corners[None]], output_size=7, sampling_ratio=2, aligned=True)[0]
+            torch.testing.assert_close(regions.features[video, region], aligned.flatten(1).T, **EXACT)
 
 
 def test_a_tower_trained_without_a_fuser_takes_a_new_one_for_regions(tmp_path):
