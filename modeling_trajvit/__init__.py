@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from .configuration_image_vit import ImageViTConfig
     from .configuration_rlt import RLTConfig
     from .configuration_token_learner import TokenLearnerConfig
+    from .configuration_token_merge import TokenMergeConfig
+    from .configuration_tome import ToMeConfig
     from .configuration_trajvit import TrajViTConfig
     from .configuration_trajvit_action_detection import TrajViTActionDetectionConfig
     from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from .modeling_image_vit import ImageViTModel
     from .modeling_rlt import RLTModel
     from .modeling_token_learner import TokenLearnerModel, TokenLearnerModelOutput
+    from .modeling_token_merge import TokenMergeModel
+    from .modeling_tome import ToMeModel
     from .modeling_trajvit import TrajViTModel, TrajViTModelOutput
     from .modeling_trajvit_action_detection import TrajViTActionDetectionOutput, TrajViTForActionDetection
     from .modeling_trajvit_contrastive import TrajViTContrastiveOutput, TrajViTForContrastive
@@ -39,6 +43,10 @@ _MODULES = {
     "TokenLearnerModel": "modeling_token_learner",
     "RLTConfig": "configuration_rlt",
     "RLTModel": "modeling_rlt",
+    "ToMeConfig": "configuration_tome",
+    "ToMeModel": "modeling_tome",
+    "TokenMergeConfig": "configuration_token_merge",
+    "TokenMergeModel": "modeling_token_merge",
     "ImageViTConfig": "configuration_image_vit",
     "ImageViTModel": "modeling_image_vit",
     "TrajViTContrastiveConfig": "configuration_trajvit_contrastive",
@@ -104,9 +112,13 @@ __all__ = [
     "RLTConfig",
     "RLTModel",
     "RegionFeatures",
+    "ToMeConfig",
+    "ToMeModel",
     "TokenLearnerConfig",
     "TokenLearnerModel",
     "TokenLearnerModelOutput",
+    "TokenMergeConfig",
+    "TokenMergeModel",
     "TrajViTActionDetectionConfig",
     "TrajViTActionDetectionOutput",
     "TrajViTConfig",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .configuration_image_vit import ImageViTConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
+    from .configuration_token_merge import TokenMergeConfig  # noqa: F401
+    from .configuration_tome import ToMeConfig  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401

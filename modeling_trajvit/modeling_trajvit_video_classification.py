@@ -19,15 +19,20 @@ if TYPE_CHECKING:
     from .configuration_probed_tower import ProbedTowerConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
+    from .configuration_token_merge import TokenMergeConfig  # noqa: F401
+    from .configuration_tome import ToMeConfig  # noqa: F401
     from .configuration_trajvit import TrajViTConfig  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401
     from .configuration_vivit import ViViTConfig  # noqa: F401
     from .frame_features import FrameFeatureExtractor  # noqa: F401
+    from .learned_merging import soft_pooling  # noqa: F401
     from .model_inputs import check_videos  # noqa: F401
     from .modeling_image_vit import ImageViTModel  # noqa: F401
     from .modeling_rlt import RLTModel  # noqa: F401
     from .modeling_token_learner import TokenLearnerModel  # noqa: F401
+    from .modeling_token_merge import TokenMergeModel  # noqa: F401
+    from .modeling_tome import ToMeModel  # noqa: F401
     from .modeling_trajvit import TrajViTModel  # noqa: F401
     from .modeling_vit3d import ViT3DModel  # noqa: F401
     from .modeling_vivit import ViViTModel  # noqa: F401
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from .run_length import Runs  # noqa: F401
     from .spatial_transformer import SpatialFeatures  # noqa: F401
     from .token_learner import TokenLearner  # noqa: F401
+    from .token_merging import match_tokens  # noqa: F401
     from .trajectory_pooling import segment_index  # noqa: F401
     from .tubelet_embedding import Tubelets  # noqa: F401
     from .tubelet_tower import TubeletTowerPreTrainedModel  # noqa: F401

@@ -7,6 +7,8 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from .configuration_image_vit import ImageViTConfig
 from .configuration_rlt import RLTConfig
 from .configuration_token_learner import TokenLearnerConfig
+from .configuration_token_merge import TokenMergeConfig
+from .configuration_tome import ToMeConfig
 from .configuration_trajvit import TrajViTConfig
 from .configuration_vision_tower import VisionTowerConfig
 from .configuration_vit3d import ViT3DConfig
@@ -19,6 +21,8 @@ VISION_TOWER_CONFIGS: dict[str, type[VisionTowerConfig]] = {
     "vivit_factorised": ViViTConfig,
     "token_learner": TokenLearnerConfig,
     "rlt": RLTConfig,
+    "tome": ToMeConfig,
+    "token_merge": TokenMergeConfig,
     "image_vit": ImageViTConfig,
 }
 

@@ -8,6 +8,8 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from .modeling_image_vit import ImageViTModel
 from .modeling_rlt import RLTModel
 from .modeling_token_learner import TokenLearnerModel
+from .modeling_token_merge import TokenMergeModel
+from .modeling_tome import ToMeModel
 from .modeling_trajvit import TrajViTModel
 from .modeling_vit3d import ViT3DModel
 from .modeling_vivit import ViViTModel
@@ -21,6 +23,8 @@ VISION_TOWERS: dict[str, type[PreTrainedModel]] = {
     "vivit_factorised": ViViTModel,
     "token_learner": TokenLearnerModel,
     "rlt": RLTModel,
+    "tome": ToMeModel,
+    "token_merge": TokenMergeModel,
     "image_vit": ImageViTModel,
 }
 
