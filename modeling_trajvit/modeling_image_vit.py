@@ -69,7 +69,8 @@ class ImageViTModel(ImageViTPreTrainedModel):
         `batch_size * num_frames`.
         """
         frames = check_videos(pixel_values_videos, self.config, self.config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, *frames.shape[:2], frames.device)
+        batch_size, num_frames = frames.shape[:2]
+        frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, frames.device)
         tubelets = cut_tubelets(frames, frame_mask, self.config.tubelet_size, self.config.patch_size)
         features = self.spatial(tubelets, **kwargs)
 
@@ -80,7 +81,7 @@ class ImageViTModel(ImageViTPreTrainedModel):
         return TubeletTowerOutput(
             last_hidden_state=torch.cat([cls_token.unsqueeze(1), features.maps.flatten(1, 3)], dim=1),
             pooler_output=features.pooled.sum(1) / counts,
-            token_mask=torch.cat([frame_mask.new_ones(len(frames), 1), has_patch.flatten(1)], dim=1),
+            token_mask=torch.cat([frame_mask.new_ones(batch_size, 1), has_patch.flatten(1)], dim=1),
             tubelet_sources=torch.where(has_patch, places, 0),
             frame_to_tubelet=tubelets.frame_to_tubelet,
         )

@@ -8,7 +8,7 @@ Shape letters: B batch, T frames, t x h x w tubelets of a video, S learned token
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.utils import TransformersKwargs, auto_docstring
@@ -91,7 +91,8 @@ class TokenLearnerModel(TokenLearnerPreTrainedModel):
         learned tokens.
         """
         frames = check_videos(pixel_values_videos, self.config, self.config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, *frames.shape[:2], frames.device)
+        batch_size, num_frames = frames.shape[:2]
+        frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, frames.device)
         tubelets = cut_tubelets(frames, frame_mask, self.config.tubelet_size, self.config.patch_size)
         grid = tubelets.pixels.shape[1:4]
         tokens = self.embedding(tubelets.pixels) + self.positions(tubelets.mask.sum(1), *grid)
@@ -117,13 +118,12 @@ class TokenLearnerModel(TokenLearnerPreTrainedModel):
             frame_to_tubelet=tubelets.frame_to_tubelet,
         )
 
-    def region_features(
-        self, outputs: TokenLearnerModelOutput, boxes: torch.Tensor, frame_index: torch.Tensor
-    ) -> RegionFeatures:
+    def region_features(self, outputs: Any, boxes: torch.Tensor, frame_index: torch.Tensor) -> RegionFeatures:
         """TokenFuser puts the learned tokens back to places, and ROIAlign pools them (supplement, section 4).
 
-        7 x 7 tokens a region, as a space-time ViT has. Raises `ValueError` for a model without a TokenFuser, beside
-        those of every tower.
+        7 x 7 tokens a region, as a space-time ViT has. `outputs` is a `TokenLearnerModelOutput`; `boxes` and
+        `frame_index` are those of every tower. Raises `ValueError` for a model without a TokenFuser, beside the errors
+        of every tower.
         """
         if self.token_fuser is None:
             raise ValueError(

@@ -9,7 +9,7 @@ Shape letters: B batch, T frames, t x h x w tubelets of a video, D width, R regi
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.utils import TransformersKwargs, auto_docstring
@@ -54,15 +54,14 @@ class ViViTModelOutput(VisionTowerOutput):
 class ViViTPreTrainedModel(VisionTowerPreTrainedModel):
     config: ViViTConfig
 
-    def region_features(
-        self, outputs: ViViTModelOutput, boxes: torch.Tensor, frame_index: torch.Tensor
-    ) -> RegionFeatures:
+    def region_features(self, outputs: Any, boxes: torch.Tensor, frame_index: torch.Tensor) -> RegionFeatures:
         """What a region looks like and what happens at that time, side by side (supplement, section 4).
 
         ROIAlign on the spatial map of the tubelet that a box's frame lies in gives 7 x 7 tokens; each is followed by
-        the temporal token of that tubelet: (B, R, 49, 2 * D). `boxes` and `frame_index` as for every tower.
+        the temporal token of that tubelet: (B, R, 49, 2 * D). `outputs` is a `ViViTModelOutput`; `boxes` and
+        `frame_index` are those of every tower, and so are the errors.
         """
-        regions = align_regions(outputs.spatial_features, outputs.frame_to_tubelet, boxes, frame_index)
+        regions: Any = align_regions(outputs.spatial_features, outputs.frame_to_tubelet, boxes, frame_index)
         _, frames = check_regions(boxes, frame_index, *outputs.frame_to_tubelet.shape)
         time = outputs.frame_to_tubelet.gather(1, frames)
         videos = torch.arange(len(time), device=time.device).unsqueeze(1)
@@ -105,7 +104,8 @@ class ViViTModel(ViViTPreTrainedModel):
         `batch_size * time`, and then those of the temporal layers.
         """
         frames = check_videos(pixel_values_videos, self.config, self.config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, *frames.shape[:2], frames.device)
+        batch_size, num_frames = frames.shape[:2]
+        frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, frames.device)
         tubelets = cut_tubelets(frames, frame_mask, self.config.tubelet_size, self.config.patch_size)
         features = self.spatial(tubelets, **kwargs)
 
