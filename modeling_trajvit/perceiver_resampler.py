@@ -74,6 +74,18 @@ def segment_softmax(logits: torch.Tensor, pairs: TrajectoryPairs) -> torch.Tenso
     return weights / sums.clamp(min=torch.finfo(logits.dtype).tiny)[pairs.segment]
 
 
+class ResamplerProjection(nn.Linear):
+    """A linear layer that keeps the scale of what passes it.
+
+    At width 64 a standard deviation of 0.02 would shrink what passes two projections to a fortieth, and the tokens of
+    all trajectories would start nearly equal. The layer says so itself, not the module that holds it: transformers
+    passes over modules without parameters of their own.
+    """
+
+    def init_own_weights(self, std: float) -> None:
+        init.xavier_uniform_(self.weight)
+
+
 class ResamplerAttention(nn.Module):
     """Multi-head cross attention from one query per trajectory to the frames where it is present.
 
@@ -87,16 +99,10 @@ class ResamplerAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = hidden_size // num_heads
-        self.q_proj = nn.Linear(hidden_size, hidden_size)
-        self.k_proj = nn.Linear(hidden_size, hidden_size)
-        self.v_proj = nn.Linear(hidden_size, hidden_size)
-        self.o_proj = nn.Linear(hidden_size, hidden_size)
-
-    def init_own_weights(self, std: float) -> None:
-        # At width 64 a standard deviation of 0.02 would shrink what passes two projections to a fortieth, and the
-        # tokens of all trajectories would start nearly equal.
-        for projection in (self.q_proj, self.k_proj, self.v_proj, self.o_proj):
-            init.xavier_uniform_(projection.weight)
+        self.q_proj = ResamplerProjection(hidden_size, hidden_size)
+        self.k_proj = ResamplerProjection(hidden_size, hidden_size)
+        self.v_proj = ResamplerProjection(hidden_size, hidden_size)
+        self.o_proj = ResamplerProjection(hidden_size, hidden_size)
 
     def attention_weights(
         self, query: torch.Tensor, features: torch.Tensor, pairs: TrajectoryPairs, rotation: TimeRotation

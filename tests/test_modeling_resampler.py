@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from trajvit.modeling_trajvit import TrajViTConfig, TrajViTModel
 from trajvit.modeling_trajvit.perceiver_resampler import PerceiverResampler, TrajectoryPairs
 from trajvit.modeling_trajvit.position_encoding import SinusoidalBoxEncoder, frame_times
 
@@ -171,3 +172,15 @@ def test_box_codes_tell_any_two_cells_apart():
     codes = SinusoidalBoxEncoder(64, 56)(torch.arange(57)[:, None].expand(57, 4) / 56)
     distances = torch.cdist(codes, codes) + 10 * torch.eye(57)
     assert distances.min() > 0.5
+
+
+def test_projections_of_a_new_model_keep_the_scale_of_what_passes():
+    """transformers initialises every linear layer alike unless a layer's own initialisation reaches it."""
+    torch.manual_seed(0)
+    model = TrajViTModel(TrajViTConfig.from_name("tiny"))
+    for resampler in (model.tokenizer.appearance_resampler, model.tokenizer.position_resampler):
+        for layer in resampler.layers:
+            for projection in (layer.q_proj, layer.k_proj, layer.v_proj, layer.o_proj):
+                assert projection.weight.std().item() == pytest.approx(64**-0.5, rel=0.1)
+                assert (projection.bias == 0).all()
+    assert model.tokenizer.appearance_mlp.weight.std().item() == pytest.approx(0.02, rel=0.1)
