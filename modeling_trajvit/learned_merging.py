@@ -49,6 +49,16 @@ def soft_boxes(assignment: torch.Tensor) -> torch.Tensor:
     return torch.stack([x1, y1, x2, y2], dim=-1)
 
 
+class MergingScores(nn.Linear):
+    """How much a cell belongs to each token; starts with scores of unit variance for normed features.
+
+    With much smaller ones every token would start as the mean of all cells.
+    """
+
+    def init_own_weights(self, std: float) -> None:
+        init.normal_(self.weight, std=self.in_features**-0.5)
+
+
 class LearnedMerging(GradientCheckpointingLayer):
     """The assignment of cells to tokens, and what the tokens are in each frame.
 
@@ -59,11 +69,7 @@ class LearnedMerging(GradientCheckpointingLayer):
     def __init__(self, hidden_size: int, num_tokens: int, layer_norm_eps: float):
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.scores = nn.Linear(hidden_size, num_tokens)
-
-    def init_own_weights(self, std: float) -> None:
-        # Scores of unit variance: with much smaller ones every token would start as the mean of all cells.
-        init.normal_(self.scores.weight, std=self.scores.in_features**-0.5)
+        self.scores = MergingScores(hidden_size, num_tokens)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """`features` (N, h, w, D) -> every token's mean feature, (N, K, D), and its box, (N, K, 4) float32 or wider."""
