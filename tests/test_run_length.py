@@ -62,10 +62,10 @@ def test_an_image_has_nothing_to_compare():
 
 
 def test_half_precision_is_compared_in_full():
-    """600 differences of 1/256 each: their sum in bfloat16 would stop growing long before the last."""
-    pixels = torch.zeros(1, 2, 1, 1, 600, dtype=torch.bfloat16)
+    """5 and 1/256 differ by a number that bfloat16 would round to 5."""
+    pixels = torch.full((1, 2, 1, 1, 12), 5.0, dtype=torch.bfloat16)
     pixels[:, 1] = 1 / 256
-    assert tubelet_changes(pixels, 1).item() == 1 / 256
+    assert tubelet_changes(pixels, 1).item() == 5 - 1 / 256
 
 
 @pytest.mark.parametrize("threshold", [0, 0.125, 0.25, 0.3, 9.0])
