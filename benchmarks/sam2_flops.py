@@ -36,7 +36,7 @@ def _cpu_attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs:
 
 
 # FlopCounterMode has formulas for the kernels of CUDA alone, and would count attention on the CPU as nothing.
-_CPU_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flops}
+CPU_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flops}
 
 
 class FlopsByPart:
@@ -47,7 +47,7 @@ class FlopsByPart:
     """
 
     def __init__(self) -> None:
-        self._counter = FlopCounterMode(display=False, custom_mapping=_CPU_KERNELS)
+        self._counter = FlopCounterMode(display=False, custom_mapping=CPU_KERNELS)
         self._attribution = _Attribution(self._counter)
 
     def __enter__(self) -> FlopsByPart:

@@ -1,0 +1,179 @@
+"""Writes what benchmarks/towers.py and benchmarks/packing.py measured into docs/tower_benchmarks.md, with plots.
+
+    python benchmarks/tower_report.py benchmarks/results/towers_large_cpu.json benchmarks/results/packing_large_cpu.json
+
+Each file of towers gives a section of the page (its settings, what is said about TrajViT beside ViT3D, the table, and
+the plot docs/images/<name of the file>.png), each file of packing a table. The sections of one run of this script take
+the place of those that the page had.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+Record = dict[str, Any]
+
+# Panels of a plot: the record's field, the panel's title, and what a sentence calls the quantity.
+PANELS = {
+    "tokens": ("tokens", "tokens"),
+    "gflop": ("GFLOP, forward", "FLOPs"),
+    "forward_s": ("seconds, forward", "time"),
+    "training_s": ("seconds, training step", "time of a training step"),
+    "forward_mb": ("MB, forward", "memory"),
+    "training_mb": ("MB, training step", "memory of a training step"),
+}
+
+
+def best(record: Record, field: str) -> float | None:
+    """A field's number: of a list of times the shortest, None where it is missing or empty."""
+    value = record.get(field)
+    if isinstance(value, list):
+        return min(value, default=None)
+    return value
+
+
+def tower_name(record: Record) -> str:
+    return f"{record['tower']}, noise" if record["clip"] == "noise" else record["tower"]
+
+
+def markdown(names: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def table(records: Sequence[Record]) -> str:
+    """A row for each record; training columns only where something was trained."""
+    runs = [name for name in ("forward", "training") if any(f"{name}_s" in record for record in records)]
+    names = ["T", "tower", "parameters", "tokens", "of the tubelets", "GFLOP"]
+    for name in runs:
+        names += [f"{name}, s", f"{name}, MB"]
+    return markdown(names, (row(record, runs) for record in records))
+
+
+def row(record: Record, runs: Sequence[str]) -> list[str]:
+    cells = [str(record["frames"]), f"`{tower_name(record)}`"]
+    if "gflop" in record:
+        share = (record["tokens"] - 1) / record["tubelets"]
+        cells += [f"{record['parameters'] / 1e6:.1f} M", f"{record['tokens']:,.0f}", f"{share:.1%}"]
+        cells.append(f"{record['gflop']:,.1f}")
+    else:
+        cells += ["-"] * 4
+    for name in runs:
+        if f"{name}_failed" in record:
+            cells += [record[f"{name}_failed"], "-"]
+            continue
+        time, memory = best(record, f"{name}_s"), best(record, f"{name}_mb")
+        cells += ["-" if time is None else f"{time:,.3f}", "-" if memory is None else f"{memory:,.0f}"]
+    return cells
+
+
+def findings(records: Sequence[Record]) -> list[str]:
+    """What TrajViT costs beside ViT3D at each T that both were measured at, as sentences."""
+    clips = {record["clip"] for record in records} - {"noise"}
+    by_case = {(record["tower"], record["frames"]): record for record in records if record["clip"] in clips}
+    sentences = []
+    for frames in sorted({record["frames"] for record in records}):
+        ours, dense = (by_case.get((tower, frames), {}) for tower in ("trajvit", "vit3d"))
+        ratios = []
+        for field, (_, quantity) in PANELS.items():
+            mine, theirs = best(ours, field), best(dense, field)
+            if mine and theirs:
+                ratios.append(f"{theirs / mine:.1f} times the {quantity}")
+        if ratios:
+            cost = f"{ours['gflop']:,.1f} GFLOP against {dense['gflop']:,.1f}"
+            sentences.append(f"- T = {frames}: {cost}. ViT3D has {', '.join(ratios)} of TrajViT.")
+    return sentences
+
+
+def plot(records: Sequence[Record], path: Path) -> None:
+    """One panel for each quantity that was measured, over T, a line for each tower; both axes logarithmic."""
+    fields = [field for field in PANELS if any(best(record, field) for record in records)]
+    columns = -(-len(fields) // 2)
+    figure = Figure(figsize=(4.2 * columns, 6.4), layout="constrained")
+    axes = figure.subplots(2, columns, squeeze=False).flatten()
+    frames = sorted({record["frames"] for record in records})
+    for axis, field in zip(axes, fields, strict=False):
+        for number, name in enumerate(dict.fromkeys(map(tower_name, records))):
+            points = [(r["frames"], best(r, field)) for r in records if tower_name(r) == name and best(r, field)]
+            axis.plot(*zip(*sorted(points), strict=True) if points else ((), ()), "o-", markersize=4, label=name,
+                      color=f"C{number}", linewidth=2.5 if name == "trajvit" else 1.3)  # fmt: skip
+        axis.set(xscale="log", yscale="log", title=PANELS[field][0], xlabel="frames", xticks=frames)
+        axis.set_xticklabels(map(str, frames))
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    for axis in axes[len(fields) :]:
+        axis.set_axis_off()
+    axes[0].legend(fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+
+
+def section(name: str, records: Sequence[Record]) -> str:
+    """The part of the page that tells one result file of towers."""
+    first = records[0]
+    threads = f", {first['threads']} threads" if first["device"] == "cpu" else ""
+    rounds = max((len(record.get("forward_s", [])) for record in records), default=0)
+    clip = "the scene" if first["clip"] in ("scene", "noise") else f"`{Path(first['clip']).name}`"
+    heading = (
+        f"### `{first['size']}`, {first['device']}, {first['dtype']}\n\n"
+        f"Batch {first['batch']}{threads}, {clip}, TrajViT with {first['trajectories']} trajectories; best of {rounds} "
+        f"rounds.\n"
+    )
+    parts = [heading, "\n".join(findings(records)), table(records), f"![costs over T](images/{name}.png)"]
+    return "\n\n".join(part.rstrip("\n") for part in parts if part)
+
+
+def packing_section(records: Sequence[Record]) -> str:
+    first = records[0]
+    names = ["tower", "tokens of the videos", "packed, GFLOP", "each alone", "padded", "packed / alone"]
+    names += ["padded / packed", "packed, s", "each alone, s", "padded, s"]
+    rows = []
+    for record in records:
+        packed, alone, padded = (record["gflop"][form] for form in ("packed", "alone", "padded"))
+        times = (f"{min(record['seconds'][form]):,.3f}" for form in ("packed", "alone", "padded"))
+        lengths = ", ".join(map(str, record["tokens"]))
+        flops = (f"{value:,.1f}" for value in (packed, alone, padded))
+        ratios = (f"{packed / alone:.3f}", f"{padded / packed:.2f}")
+        rows.append([f"`{record['tower']}`", lengths, *flops, *ratios, *times])
+    heading = f"`{first['size']}`, {first['device']}, {first['dtype']}, T={first['frames']}."
+    return f"{heading}\n\n{markdown(names, rows)}"
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Replaces what the page has between the comments `<!-- name: begin -->` and `<!-- name: end -->`.
+
+    Raises `ValueError` for a page without them.
+    """
+    begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    before, opened, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise ValueError(f"{page.name} has no place for {name!r}: expected {begin.strip()} and {end.strip()}.")
+    page.write_text(f"{before}{begin}{text}\n{end}{after}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="files of benchmarks/towers.py and packing.py")
+    parser.add_argument("--page", type=Path, default=DOCS / "tower_benchmarks.md")
+    options = parser.parse_args(arguments)
+    sections: dict[str, list[str]] = {"towers": [], "packing": []}
+    for path in options.results:
+        records = json.loads(path.read_text())
+        if "tubelets" in records[0] or "forward_s" in records[0]:
+            sections["towers"].append(section(path.stem, records))
+            plot(records, options.page.parent / "images" / f"{path.stem}.png")
+        else:
+            sections["packing"].append(packing_section(records))
+    for name, parts in sections.items():
+        if parts:
+            write_between(options.page, name, "\n\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
