@@ -115,7 +115,7 @@ class RLTModel(RLTPreTrainedModel):
         """
         config = self.config
         frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size)
-        frame_mask = check_frame_mask(frame_attention_mask, *frames.shape[:2], frames.device)
+        frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
         tubelets = cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
         tokens, run_tokens = self.tokenize(tubelets)
         hidden_states, pooled, token_mask = self.encoder(tokens, run_tokens.mask, **kwargs)

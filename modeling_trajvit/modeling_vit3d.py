@@ -67,7 +67,7 @@ class ViT3DModel(ViT3DPreTrainedModel):
         """
         config = self.config
         frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, *frames.shape[:2], frames.device)
+        frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
         tubelets = cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
         shape = tubelets.pixels.shape[:4]
         positions = self.positions(tubelets.mask.sum(1), *shape[1:])
