@@ -40,7 +40,9 @@ def match_tokens(metric: torch.Tensor, mask: torch.Tensor, num_merged: torch.Ten
     destination = mask.new_zeros(mask.shape, dtype=torch.long)
     destination[:, 1::2] = places_b
     destination[:, 2::2] = torch.where(merges, places_b.gather(1, partners), kept.cumsum(1) * kept)
-    return destination
+    # A video without a merge keeps its order, as in a batch in which no video has one.
+    places = torch.arange(mask.shape[1], device=mask.device) * mask
+    return torch.where(limits > 0, destination, places)
 
 
 def merge_tokens(
