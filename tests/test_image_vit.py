@@ -63,6 +63,7 @@ def test_one_frame_is_torchvisions_vit():
     torch.testing.assert_close(output.last_hidden_state, tokens, **EXACT)
     averaged = make_model(pooling="mean")(images.unsqueeze(1))
     torch.testing.assert_close(averaged.pooler_output, tokens[:, 1:].mean(1), **EXACT)
+    torch.testing.assert_close(averaged.last_hidden_state, tokens, **EXACT)
 
 
 def test_the_default_has_the_parameters_of_vit_large():
@@ -103,15 +104,17 @@ def test_the_order_of_frames_does_not_matter():
 
 
 @torch.no_grad()
-def test_padding_frames_are_not_computed():
+def test_padding_frames_are_not_computed_unless_their_states_are_recorded():
     model, frames = make_model(), make_frames(2, 4, 3, 48, 48)
     computed = []
     model.spatial.encoder.layers[0].register_forward_hook(lambda _, args, __: computed.append(len(args[0])))
     mask = torch.tensor([[0, 1, 0, 0], [1, 1, 1, 0]])
-    model(frames, frame_attention_mask=mask)
-    shown = model(frames, frame_attention_mask=mask, output_hidden_states=True).hidden_states
+    output = model(frames, frame_attention_mask=mask)
+    shown = model(frames, frame_attention_mask=mask, output_hidden_states=True)
     assert computed == [4, 8]
-    assert [len(states) for states in shown] == [8] * 3
+    assert [len(states) for states in shown.hidden_states] == [8] * 3
+    torch.testing.assert_close(shown.last_hidden_state, output.last_hidden_state, **EXACT)
+    torch.testing.assert_close(shown.pooler_output, output.pooler_output, **EXACT)
 
 
 @torch.no_grad()

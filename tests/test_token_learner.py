@@ -179,12 +179,15 @@ def test_every_position_in_time_has_its_learned_tokens(num_frames, time):
 def test_padding_has_neither_learned_tokens_nor_features():
     model, frames = make_model(), random(2, 6, 3, 32, 32)
     mask = torch.tensor([[0, 1, 0, 1, 1, 0], [1] * 6])
-    output = model(frames, frame_attention_mask=mask)
     alone = model(frames[:1, mask[0].bool()])
-    assert output.token_mask.tolist() == [[True] * 7 + [False] * 3, [True] * 10]
-    torch.testing.assert_close(output.tubelet_features[:1, :2], alone.tubelet_features, **EXACT)
-    assert (output.tubelet_features[0, 2] == 0).all()
-    assert output.frame_to_tubelet.tolist() == [[-1, 0, -1, 0, 1, -1], [0, 0, 1, 1, 2, 2]]
+    # Recorded states keep the padding of a batch, which is left out otherwise.
+    for recorded in (False, True):
+        output = model(frames, frame_attention_mask=mask, output_hidden_states=recorded)
+        assert output.token_mask.tolist() == [[True] * 7 + [False] * 3, [True] * 10]
+        torch.testing.assert_close(output.last_hidden_state[:1, :7], alone.last_hidden_state, **EXACT)
+        torch.testing.assert_close(output.tubelet_features[:1, :2], alone.tubelet_features, **CLOSE)
+        assert (output.tubelet_features[0, 2] == 0).all()
+        assert output.frame_to_tubelet.tolist() == [[-1, 0, -1, 0, 1, -1], [0, 0, 1, 1, 2, 2]]
 
 
 @torch.no_grad()
