@@ -26,7 +26,7 @@ class BackboneTowerPreTrainedModel(VisionTowerPreTrainedModel):
         if config.backbone_checkpoint is None:
             raise ValueError("backbone_checkpoint=None: expected a Hub id or a folder, such as 'microsoft/resnet-18'.")
         backbone_config = AutoConfig.from_pretrained(config.backbone_checkpoint, **hub_options)
-        model = cls(type(config)(**{**config.to_dict(), "backbone_config": backbone_config}))
+        model: Any = cls(type(config)(**{**config.to_dict(), "backbone_config": backbone_config}))
         backbone = model.tokenizer.frame_features.backbone
         weights, info = type(backbone).from_pretrained(
             config.backbone_checkpoint, config=backbone.config, output_loading_info=True, **hub_options

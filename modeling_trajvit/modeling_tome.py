@@ -167,7 +167,7 @@ class ToMeModel(ToMePreTrainedModel):
         """
         config = self.config
         frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, *frames.shape[:2], frames.device)
+        frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
         tubelets = cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
         shape = tubelets.pixels.shape[:4]
         counts = tubelets.mask.sum(1)
