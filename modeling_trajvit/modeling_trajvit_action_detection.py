@@ -4,7 +4,7 @@ Shape letters: B batch, T frames, R regions (boxes) of a video, K tokens of a re
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
@@ -131,11 +131,12 @@ class TrajViTForActionDetection(ProbedTowerPreTrainedModel):
         is_box = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
         if box_attention_mask is not None:
             is_box = check_box_mask(box_attention_mask, boxes)
-            shape = (len(outputs.last_hidden_state), pixel_values_videos.shape[1])
-            frame_mask = check_frame_mask(frame_attention_mask, *shape, boxes.device)
+            batch_size, num_frames = cast(torch.Tensor, pixel_values_videos).shape[:2]
+            frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, boxes.device)
             boxes, frame_index = neutral_padding(boxes, frame_index, is_box, frame_mask)
         regions = self.vision_model.region_features(outputs, boxes, frame_index)
-        logits = self.probe(regions.features.flatten(0, 1), regions.mask.flatten(0, 1))
+        features, mask = drop_absent(regions.features, regions.mask)
+        logits = self.probe(features.flatten(0, 1), mask.flatten(0, 1))
         logits = logits.view(*is_box.shape, logits.shape[-1]).masked_fill(~is_box.unsqueeze(-1), 0)
         return TrajViTActionDetectionOutput(
             loss=None if labels is None else action_loss(logits, labels, is_box),
@@ -163,11 +164,23 @@ def neutral_padding(
     Returns boxes (B, R, 4) and frames (B, R). Raises `ValueError` on shapes and dtypes that `check_regions` refuses.
     """
     # Zeros stand for the values, which only count where there is a box.
-    check_regions(torch.zeros_like(boxes), torch.zeros_like(frame_index), *frame_mask.shape)
+    check_regions(torch.zeros_like(boxes), torch.zeros_like(frame_index), frame_mask.shape[0], frame_mask.shape[1])
     frames = frame_index if frame_index.ndim == 2 else frame_index.unsqueeze(1)
     first = frame_mask.long().argmax(1, keepdim=True)
     boxes = torch.where(is_box.unsqueeze(-1), boxes, boxes.new_tensor([0.0, 0.0, 1.0, 1.0]))
     return boxes, torch.where(is_box, frames.long(), first)
+
+
+def drop_absent(features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (B, R, K, D) with mask (B, R, K) -> as many for each region as the one with most has.
+
+    A region of TrajViT lists all tokens of its video, of which few lie in a box. Compiled code, whose shapes are fixed,
+    keeps them all.
+    """
+    if torch.compiler.is_compiling() or not mask.numel() or mask.all():
+        return features, mask
+    order = mask.long().argsort(dim=-1, descending=True, stable=True)[..., : int(mask.sum(-1).max())]
+    return features.take_along_dim(order.unsqueeze(-1), 2), mask.gather(2, order)
 
 
 def action_loss(logits: torch.Tensor, labels: torch.Tensor, is_box: torch.Tensor) -> torch.Tensor:
