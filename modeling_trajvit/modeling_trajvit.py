@@ -15,7 +15,7 @@ N frames of a batch, D width of the resamplers, (H, W) image, (h, w) feature gri
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers.utils import TransformersKwargs, auto_docstring
@@ -176,9 +176,7 @@ class TrajViTModel(TrajViTPreTrainedModel):
             trajectory_maps=maps,
         )
 
-    def region_features(
-        self, outputs: TrajViTModelOutput, boxes: torch.Tensor, frame_index: torch.Tensor
-    ) -> RegionFeatures:
+    def region_features(self, outputs: Any, boxes: torch.Tensor, frame_index: torch.Tensor) -> RegionFeatures:
         """The tokens of the trajectories with at least 80 % of their mask inside a box (supplement, section 4).
 
         Every region lists all tokens, (B, R, 1 + M, D) without a copy, and masks those of other trajectories. Where

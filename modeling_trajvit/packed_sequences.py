@@ -50,7 +50,7 @@ def pack_sequences(mask: torch.Tensor, attention: str) -> PackedSequences:
 
 
 def packed_attention(
-    module: nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -62,7 +62,7 @@ def packed_attention(
 
     Flash attention and flex attention know where sequences begin; SDPA does on CUDA, by jagged nested tensors. Anywhere
     else each sequence is a call of its own, which computes just the blocks of the block-diagonal mask: on a CPU that
-    costs no more than a batch.
+    costs no more than a batch. `module` is the attention layer that has the projections.
     """
     implementation = module.config._attn_implementation or ""
     if implementation == "flex_attention":
@@ -87,12 +87,13 @@ def jagged_attention(
     dropout: float,
 ) -> torch.Tensor:
     """SDPA over a nested tensor: (1, H, N, d) each -> (1, N, H, d)."""
-    bounds = {"min_seqlen": min(packing.lengths), "max_seqlen": max(packing.lengths)}
+    shortest, longest = min(packing.lengths), max(packing.lengths)
     offsets = packing.offsets.long()
 
     def nested(tensor: torch.Tensor) -> torch.Tensor:
         tokens = tensor[0].transpose(0, 1).contiguous()
-        return torch.nested.nested_tensor_from_jagged(tokens, offsets, **bounds).transpose(1, 2)
+        jagged = torch.nested.nested_tensor_from_jagged(tokens, offsets, min_seqlen=shortest, max_seqlen=longest)
+        return jagged.transpose(1, 2)
 
     context = nn.functional.scaled_dot_product_attention(
         nested(query), nested(key), nested(value), dropout_p=dropout, scale=scaling

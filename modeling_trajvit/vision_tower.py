@@ -95,9 +95,7 @@ class VisionTowerPreTrainedModel(PreTrainedModel):
         if hasattr(module, "init_own_weights"):
             module.init_own_weights(self.config.initializer_range)
 
-    def region_features(
-        self, outputs: VisionTowerOutput, boxes: torch.Tensor, frame_index: torch.Tensor
-    ) -> RegionFeatures:
+    def region_features(self, outputs: Any, boxes: torch.Tensor, frame_index: torch.Tensor) -> RegionFeatures:
         """The tokens that tell what happens inside `boxes` (supplement, section 4).
 
         `outputs` are what the tower returned; `boxes` (B, R, 4) float x1, y1, x2, y2 as shares of width and height;
