@@ -90,7 +90,10 @@ def test_a_model_on_a_tower_opens_whole_and_as_its_tower_alone(make, tower, tmp_
         assert torch.equal(alone.eval()(**make_videos()).last_hidden_state, expected)
 
 
-def test_a_classifier_opens_by_the_auto_class_of_its_task(tmp_path):
+@pytest.mark.parametrize("opened_by", ["AutoModel", "AutoModelForVideoClassification"])
+def test_a_classifier_opens_by_the_auto_class_of_its_task(opened_by, tmp_path, monkeypatch):
+    """Each Auto class that opens code from a checkpoint puts its own name here, and may be the one last used."""
+    monkeypatch.setattr(TrajViTForVideoClassification, "_auto_class", opened_by)
     model = make_classifier("rlt")
     model.save_pretrained(tmp_path)
     again = AutoModelForVideoClassification.from_pretrained(tmp_path).eval()
