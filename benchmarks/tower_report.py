@@ -9,11 +9,15 @@ the place of those that the page had.
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
+from PIL import Image
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 Record = dict[str, Any]
@@ -94,23 +98,30 @@ def plot(records: Sequence[Record], path: Path) -> None:
     """One panel for each quantity that was measured, over T, a line for each tower; both axes logarithmic."""
     fields = [field for field in PANELS if any(best(record, field) for record in records)]
     columns = -(-len(fields) // 2)
-    figure = Figure(figsize=(4.2 * columns, 6.4), layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 6.8), layout="constrained")
     axes = figure.subplots(2, columns, squeeze=False).flatten()
-    frames = sorted({record["frames"] for record in records})
+    colors = {tower: f"C{number}" for number, tower in enumerate(dict.fromkeys(r["tower"] for r in records))}
     for axis, field in zip(axes, fields, strict=False):
-        for number, name in enumerate(dict.fromkeys(map(tower_name, records))):
-            points = [(r["frames"], best(r, field)) for r in records if tower_name(r) == name and best(r, field)]
-            axis.plot(*zip(*sorted(points), strict=True) if points else ((), ()), "o-", markersize=4, label=name,
-                      color=f"C{number}", linewidth=2.5 if name == "trajvit" else 1.3)  # fmt: skip
-        axis.set(xscale="log", yscale="log", title=PANELS[field][0], xlabel="frames", xticks=frames)
-        axis.set_xticklabels(map(str, frames))
-        axis.minorticks_off()
+        for name in dict.fromkeys(map(tower_name, records)):
+            line = [record for record in records if tower_name(record) == name]
+            points = sorted((record["frames"], best(record, field) or math.nan) for record in line)
+            style = {"color": colors[line[0]["tower"]], "linestyle": "--" if line[0]["clip"] == "noise" else "-"}
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, **style)
+        axis.set(xscale="log", yscale="log", title=PANELS[field][0], xlabel="frames")
+        axis.xaxis.set_major_locator(FixedLocator(sorted({record["frames"] for record in records})))
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            side.set_minor_locator(NullLocator())
         axis.grid(alpha=0.3)
     for axis in axes[len(fields) :]:
         axis.set_axis_off()
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=90)
+    # A palette makes the file a third of the size.
+    Image.open(drawn).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def section(name: str, records: Sequence[Record]) -> str:
