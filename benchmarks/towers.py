@@ -12,9 +12,9 @@ those that a tower gives, CLS included, in the mean of the batch.
 FLOPs are what one forward pass executes by `torch.utils.flop_counter`, a multiply-add as two: matrix products,
 convolutions and attention, and neither norms nor activations nor sorting. A training step is forward, an InfoNCE loss
 of the pooled output against 256 fixed vectors, and backward, without an optimizer. Time is the best of `--repeats`
-rounds; a round passes all towers at one T, so that the machine's load meets all alike, and repeats what is shorter than
-0.2 s. Peak memory is counted as in benchmarks/tokenizer.py: live allocations beyond the weights and the input, gradients
-included. A training step that does not fit in memory is noted as that.
+rounds; a round passes all towers at one T, so that the machine's load meets all alike, and repeats what is shorter
+than 0.2 s. Peak memory is counted as in benchmarks/tokenizer.py: live allocations beyond the weights and the input,
+gradients included. A training step that does not fit in memory is noted as that.
 
 Every number is kept in the result file at once, and measured ones are skipped the next time: an interrupted run goes on
 where it was, and more `--repeats` add rounds.
