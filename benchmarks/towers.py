@@ -14,7 +14,8 @@ convolutions and attention, and neither norms nor activations nor sorting. A tra
 of the pooled output against 256 fixed vectors, and backward, without an optimizer. Time is the best of `--repeats`
 rounds; a round passes all towers at one T, so that the machine's load meets all alike, and repeats what is shorter
 than 0.2 s. Peak memory is counted as in benchmarks/tokenizer.py: live allocations beyond the weights and the input,
-gradients included. A training step that does not fit in memory is noted as that.
+gradients included. What an allocator refuses is noted as out of memory; a system that ends the process instead needs
+`--no-training` for its longest videos.
 
 Every number is kept in the result file at once, and measured ones are skipped the next time: an interrupted run goes on
 where it was, and more `--repeats` add rounds.
@@ -23,7 +24,6 @@ where it was, and more `--repeats` add rounds.
 import argparse
 import gc
 import json
-import resource
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -46,8 +46,6 @@ TEMPERATURE = 0.07
 RESULTS = Path("benchmarks/results")
 ROUND_SECONDS = 0.2
 NO_MEMORY = "out of memory"
-# Left to the system and to other programs when none is named.
-USABLE_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -195,16 +193,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
-def limit_memory(gibibytes: float | None) -> None:
-    """Lets allocations fail instead of the system, beyond `gibibytes` or a share of the memory that is free (Linux)."""
-    if gibibytes is None:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-        gibibytes = USABLE_SHARE * available / 2**20
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(gibibytes * 2**30), hard))
-
-
 def cases_of(options: argparse.Namespace, frames: int) -> list[Case]:
     """The cases of one number of frames: every tower on the clip, and RLT on noise."""
     clip = SCENE if options.video is None else str(options.video)
@@ -228,7 +216,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-training", action="store_true", help="forward passes alone")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which the best time counts")
-    parser.add_argument("--memory-limit", type=float, help="GiB, on the CPU (default: 85 %% of what is free)")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/towers_<size>_<device>.json")
     options = parser.parse_args(arguments)
     options.output = options.output or RESULTS / f"towers_{options.size}_{options.device}.json"
@@ -238,8 +225,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     options = parse_arguments(arguments)
     torch.set_num_threads(options.threads)
-    if options.device == "cpu":
-        limit_memory(options.memory_limit)
     results, training = Results(options.output), not options.no_training
     shown = []
     for frames in options.frames:

@@ -20,12 +20,16 @@ from trajvit import (
     TrajViTVideoProcessor,
 )
 
-NAMES = {
-    "TrajViTConfig",
-    "TrajViTModel",
+TOWERS = ("TrajViT", "ViT3D", "ViViT", "TokenLearner", "RLT", "ToMe", "TokenMerge", "ImageViT")
+NAMES = {f"{tower}{kind}" for tower in TOWERS for kind in ("Config", "Model")} | {
+    "AttentiveProbe",
+    "TrajViTActionDetectionConfig",
     "TrajViTContrastiveConfig",
+    "TrajViTForActionDetection",
     "TrajViTForContrastive",
+    "TrajViTForVideoClassification",
     "TrajViTProcessor",
+    "TrajViTVideoClassificationConfig",
     "TrajViTVideoProcessor",
     "TrajectoryGenerator",
     "Trajectories",
