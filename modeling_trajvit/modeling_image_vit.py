@@ -16,15 +16,15 @@ from transformers.utils.output_capturing import capture_outputs
 from typing_extensions import Unpack
 
 from .configuration_image_vit import ImageViTConfig
-from .model_inputs import check_frame_mask, check_videos
 from .spatial_transformer import SpatialTransformer
-from .tubelet_embedding import cut_tubelets
+from .tubelet_embedding import check_and_cut
 from .tubelet_tower import TubeletTowerPreTrainedModel
 from .vision_tower import TubeletTowerOutput
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_vision_tower import TubeletTowerConfig  # noqa: F401
+    from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .region_pooling import align_regions  # noqa: F401
     from .video_transformer import VideoTransformerEncoder  # noqa: F401
@@ -68,20 +68,17 @@ class ImageViTModel(ImageViTPreTrainedModel):
         first. Recorded hidden states and attentions are those of single frames: their first dimension is
         `batch_size * num_frames`.
         """
-        frames = check_videos(pixel_values_videos, self.config, self.config.patch_size).to(self.dtype)
-        batch_size, num_frames = frames.shape[:2]
-        frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, frames.device)
-        tubelets = cut_tubelets(frames, frame_mask, self.config.tubelet_size, self.config.patch_size)
+        tubelets = check_and_cut(pixel_values_videos, frame_attention_mask, self.config)
         features = self.spatial(tubelets, **kwargs)
 
         counts = tubelets.mask.sum(1, keepdim=True)
         cls_token = features.cls.sum(1) / counts
         has_patch = tubelets.mask[:, :, None, None].expand(features.maps.shape[:4])
-        places = torch.arange(1, 1 + has_patch[0].numel(), device=frames.device).view(has_patch.shape[1:])
+        places = torch.arange(1, 1 + has_patch[0].numel(), device=has_patch.device).view(has_patch.shape[1:])
         return TubeletTowerOutput(
             last_hidden_state=torch.cat([cls_token.unsqueeze(1), features.maps.flatten(1, 3)], dim=1),
             pooler_output=features.pooled.sum(1) / counts,
-            token_mask=torch.cat([frame_mask.new_ones(batch_size, 1), has_patch.flatten(1)], dim=1),
+            token_mask=torch.cat([has_patch.new_ones(len(has_patch), 1), has_patch.flatten(1)], dim=1),
             tubelet_sources=torch.where(has_patch, places, 0),
             frame_to_tubelet=tubelets.frame_to_tubelet,
         )

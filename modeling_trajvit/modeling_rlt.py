@@ -23,9 +23,8 @@ from transformers.utils.output_capturing import capture_outputs
 from typing_extensions import Unpack
 
 from .configuration_rlt import RLTConfig
-from .model_inputs import check_frame_mask, check_videos
 from .run_length import RunTokens, assign_tokens, find_runs, tubelet_changes
-from .tubelet_embedding import SpaceTimePositions, TubeletEmbedding, Tubelets, cut_tubelets, sample_rows
+from .tubelet_embedding import SpaceTimePositions, TubeletEmbedding, Tubelets, check_and_cut, sample_rows
 from .tubelet_tower import TubeletTowerPreTrainedModel
 from .video_transformer import VideoTransformerEncoder
 from .vision_tower import TubeletTowerOutput
@@ -33,6 +32,7 @@ from .vision_tower import TubeletTowerOutput
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .region_pooling import align_regions  # noqa: F401
 
@@ -87,7 +87,7 @@ class RLTModel(RLTPreTrainedModel):
         counts = tubelets.mask.sum(1)
         positions = self.positions(counts, *shape[1:]).flatten(0, 3)[kept]
         lengths = self.lengths(runs.lengths.flatten()[kept], counts.repeat_interleave(shape[1:].numel())[kept])
-        embedded = self.embedding(tubelets.pixels.flatten(0, 3)[kept].to(self.dtype)) + positions + lengths
+        embedded = self.embedding(tubelets.pixels.flatten(0, 3)[kept]) + positions + lengths
         tokens = embedded.new_zeros(run_tokens.mask.numel(), embedded.shape[1])
         return tokens.index_copy(0, run_tokens.slots, embedded).unflatten(0, run_tokens.mask.shape), run_tokens
 
@@ -113,10 +113,7 @@ class RLTModel(RLTPreTrainedModel):
         frame_attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
             1 for a frame, 0 for padding of a video with fewer frames than the batch's longest. Without it all count.
         """
-        config = self.config
-        frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size)
-        frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
-        tubelets = cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
+        tubelets = check_and_cut(pixel_values_videos, frame_attention_mask, self.config)
         tokens, run_tokens = self.tokenize(tubelets)
         hidden_states, pooled, token_mask = self.encoder(tokens, run_tokens.mask, **kwargs)
         return TubeletTowerOutput(

@@ -21,9 +21,8 @@ from transformers.utils.output_capturing import capture_outputs
 from typing_extensions import Unpack
 
 from .configuration_tome import ToMeConfig
-from .model_inputs import check_frame_mask, check_videos
 from .token_merging import match_tokens, merge_tokens
-from .tubelet_embedding import SpaceTimePositions, TubeletEmbedding, cut_tubelets
+from .tubelet_embedding import SpaceTimePositions, TubeletEmbedding, check_and_cut
 from .tubelet_tower import TubeletTowerPreTrainedModel
 from .video_transformer import VideoTransformerAttention, VideoTransformerEncoder, VideoTransformerLayer
 from .vision_tower import TubeletTowerOutput
@@ -31,6 +30,7 @@ from .vision_tower import TubeletTowerOutput
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .region_pooling import align_regions  # noqa: F401
 
@@ -165,17 +165,14 @@ class ToMeModel(ToMePreTrainedModel):
         frame_attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
             1 for a frame, 0 for padding of a video with fewer frames than the batch's longest. Without it all count.
         """
-        config = self.config
-        frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
-        tubelets = cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
+        tubelets = check_and_cut(pixel_values_videos, frame_attention_mask, self.config)
         shape = tubelets.pixels.shape[:4]
         counts = tubelets.mask.sum(1)
         tokens = (self.embedding(tubelets.pixels) + self.positions(counts, *shape[1:])).flatten(1, 3)
 
         # (B, t, h, w): all tubelets of an instant are there or none of them is.
         is_token = tubelets.mask[:, :, None, None].expand(shape).flatten(1)
-        merges = plan_merges(config, counts, shape[1], shape[2] * shape[3])
+        merges = plan_merges(self.config, counts, shape[1], shape[2] * shape[3])
         hidden_states, pooled, token_mask, sources = self.encoder(tokens, is_token, merges, **kwargs)
         return TubeletTowerOutput(
             last_hidden_state=hidden_states,

@@ -16,8 +16,7 @@ from transformers.utils.output_capturing import capture_outputs
 from typing_extensions import Unpack
 
 from .configuration_vit3d import ViT3DConfig
-from .model_inputs import check_frame_mask, check_videos
-from .tubelet_embedding import SpaceTimePositions, TubeletEmbedding, cut_tubelets
+from .tubelet_embedding import SpaceTimePositions, TubeletEmbedding, check_and_cut
 from .tubelet_tower import TubeletTowerPreTrainedModel
 from .video_transformer import VideoTransformerEncoder
 from .vision_tower import TubeletTowerOutput
@@ -25,6 +24,7 @@ from .vision_tower import TubeletTowerOutput
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
+    from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .region_pooling import align_regions  # noqa: F401
 
@@ -65,10 +65,7 @@ class ViT3DModel(ViT3DPreTrainedModel):
         frame_attention_mask (`torch.LongTensor` of shape `(batch_size, num_frames)`, *optional*):
             1 for a frame, 0 for padding of a video with fewer frames than the batch's longest. Without it all count.
         """
-        config = self.config
-        frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size).to(self.dtype)
-        frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
-        tubelets = cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
+        tubelets = check_and_cut(pixel_values_videos, frame_attention_mask, self.config)
         shape = tubelets.pixels.shape[:4]
         positions = self.positions(tubelets.mask.sum(1), *shape[1:])
         tokens = (self.embedding(tubelets.pixels) + positions).flatten(1, 3)

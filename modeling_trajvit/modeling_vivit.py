@@ -18,16 +18,16 @@ from transformers.utils.output_capturing import capture_outputs
 from typing_extensions import Unpack
 
 from .configuration_vivit import ViViTConfig
-from .model_inputs import check_frame_mask, check_videos
 from .region_pooling import align_regions, check_regions
 from .spatial_transformer import SpatialTransformer
-from .tubelet_embedding import SpaceTimePositions, cut_tubelets
+from .tubelet_embedding import SpaceTimePositions, check_and_cut
 from .video_transformer import VideoTransformerEncoder
 from .vision_tower import RegionFeatures, VisionTowerOutput, VisionTowerPreTrainedModel
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .configuration_vision_tower import TubeletTowerConfig  # noqa: F401
+    from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
 
 
@@ -103,10 +103,7 @@ class ViViTModel(ViViTPreTrainedModel):
         Recorded hidden states and attentions are those of the spatial layers, whose first dimension is
         `batch_size * time`, and then those of the temporal layers.
         """
-        frames = check_videos(pixel_values_videos, self.config, self.config.patch_size).to(self.dtype)
-        batch_size, num_frames = frames.shape[:2]
-        frame_mask = check_frame_mask(frame_attention_mask, batch_size, num_frames, frames.device)
-        tubelets = cut_tubelets(frames, frame_mask, self.config.tubelet_size, self.config.patch_size)
+        tubelets = check_and_cut(pixel_values_videos, frame_attention_mask, self.config)
         features = self.spatial(tubelets, **kwargs)
 
         time = tubelets.mask.shape[1]

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_vision_tower import TubeletTowerConfig
+from .model_inputs import check_frame_mask, check_videos
 
 
 class Tubelets(NamedTuple):
@@ -19,6 +20,15 @@ class Tubelets(NamedTuple):
     pixels: torch.Tensor  # (B, t, h, w, s * C * p * p), frame by frame, channel by channel, row by row
     mask: torch.Tensor  # (B, t) bool: which positions in time hold a frame of the video, the first ones of each row
     frame_to_tubelet: torch.Tensor  # (B, T) int64: position in time of each frame's tubelet, -1 for padding frames
+
+
+def check_and_cut(
+    pixel_values_videos: torch.Tensor | None, frame_attention_mask: torch.Tensor | None, config: TubeletTowerConfig
+) -> Tubelets:
+    """A tower's inputs, checked (`check_videos`, `check_frame_mask`), as the tubelets of its configuration."""
+    frames = check_videos(pixel_values_videos, config, size_multiple=config.patch_size)
+    frame_mask = check_frame_mask(frame_attention_mask, frames.shape[0], frames.shape[1], frames.device)
+    return cut_tubelets(frames, frame_mask, config.tubelet_size, config.patch_size)
 
 
 def cut_tubelets(frames: torch.Tensor, frame_mask: torch.Tensor, tubelet_size: int, patch_size: int) -> Tubelets:
@@ -55,8 +65,8 @@ class TubeletEmbedding(nn.Module):
         )
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """(..., s * C * p * p) -> (..., D)."""
-        return self.projection(pixels)
+        """(..., s * C * p * p) of any floating type -> (..., D) of the weights'."""
+        return self.projection(pixels.to(self.projection.weight.dtype))
 
 
 class SpaceTimePositions(nn.Module):
