@@ -125,15 +125,17 @@ def plot(records: Sequence[Record], path: Path) -> None:
 
 
 def section(name: str, records: Sequence[Record]) -> str:
-    """The part of the page that tells one result file of towers."""
+    """The part of the page that tells one result file of towers, in the order of T."""
+    records = sorted(records, key=lambda record: record["frames"])
     first = records[0]
     threads = f", {first['threads']} threads" if first["device"] == "cpu" else ""
-    rounds = max((len(record.get("forward_s", [])) for record in records), default=0)
+    rounds = sorted({len(record["forward_s"]) for record in records if record.get("forward_s")} or {0})
+    best_of = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
     clip = "the scene" if first["clip"] in ("scene", "noise") else f"`{Path(first['clip']).name}`"
     heading = (
         f"### `{first['size']}`, {first['device']}, {first['dtype']}\n\n"
-        f"Batch {first['batch']}{threads}, {clip}, TrajViT with {first['trajectories']} trajectories; best of {rounds} "
-        f"rounds.\n"
+        f"Batch {first['batch']}{threads}, {clip}, TrajViT with {first['trajectories']} trajectories; "
+        f"best of {best_of} rounds.\n"
     )
     parts = [heading, "\n".join(findings(records)), table(records), f"![costs over T](images/{name}.png)"]
     return "\n\n".join(part.rstrip("\n") for part in parts if part)
