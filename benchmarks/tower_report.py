@@ -135,7 +135,7 @@ def section(name: str, records: Sequence[Record]) -> str:
     heading = (
         f"### `{first['size']}`, {first['device']}, {first['dtype']}\n\n"
         f"Batch {first['batch']}{threads}, {clip}, TrajViT with {first['trajectories']} trajectories; "
-        f"best of {best_of} rounds.\n"
+        f"best of {best_of} round{'s' if rounds[-1] > 1 else ''}.\n"
     )
     parts = [heading, "\n".join(findings(records)), table(records), f"![costs over T](images/{name}.png)"]
     return "\n\n".join(part.rstrip("\n") for part in parts if part)
