@@ -7,7 +7,7 @@ final norm, before any projection), and nothing tells a frame when it was taken.
 Shape letters: B batch, T frames, h x w patches of a frame, D width.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.utils import TransformersKwargs, auto_docstring
@@ -75,8 +75,9 @@ class ImageViTModel(ImageViTPreTrainedModel):
         cls_token = features.cls.sum(1) / counts
         has_patch = tubelets.mask[:, :, None, None].expand(features.maps.shape[:4])
         places = torch.arange(1, 1 + has_patch[0].numel(), device=has_patch.device).view(has_patch.shape[1:])
+        tokens: Any = torch.cat([cls_token.unsqueeze(1), features.maps.flatten(1, 3)], dim=1)
         return TubeletTowerOutput(
-            last_hidden_state=torch.cat([cls_token.unsqueeze(1), features.maps.flatten(1, 3)], dim=1),
+            last_hidden_state=tokens,
             pooler_output=features.pooled.sum(1) / counts,
             token_mask=torch.cat([has_patch.new_ones(len(has_patch), 1), has_patch.flatten(1)], dim=1),
             tubelet_sources=torch.where(has_patch, places, 0),

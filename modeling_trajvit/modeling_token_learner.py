@@ -95,17 +95,17 @@ class TokenLearnerModel(TokenLearnerPreTrainedModel):
         tokens = self.embedding(tubelets.pixels) + self.positions(tubelets.mask.sum(1), *grid)
 
         before = self.config.num_layers_before
-        encoder, layers = self.encoder, self.encoder.layers
+        encoder: Any = self.encoder
         is_tubelet = tubelets.mask.repeat_interleave(grid[1] * grid[2], dim=1)
         hidden_states, mask = encoder.prepend_cls(tokens.flatten(1, 3), is_tubelet)
-        hidden_states = encoder.run_layers(hidden_states, mask, layers[:before], **kwargs)
+        hidden_states = encoder.run_layers(hidden_states, mask, encoder.layers[:before], **kwargs)
         cls_token, features = hidden_states[:, :1], hidden_states[:, 1:].unflatten(1, (grid[0], -1))
         learned = self.token_learner(features).flatten(1, 2)
 
         token_mask = tubelets.mask.repeat_interleave(self.config.num_learned_tokens, dim=1)
         token_mask = torch.cat([mask[:, :1], token_mask], dim=1)
         hidden_states = torch.cat([cls_token, learned], dim=1)
-        hidden_states = encoder.run_layers(hidden_states, token_mask, layers[before:], **kwargs)
+        hidden_states = encoder.run_layers(hidden_states, token_mask, encoder.layers[before:], **kwargs)
         hidden_states, pooled = encoder.finish(hidden_states, token_mask)
         return TokenLearnerModelOutput(
             last_hidden_state=hidden_states,
