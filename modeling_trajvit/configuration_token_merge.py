@@ -21,6 +21,7 @@ class TokenMergeConfig(TrajViTConfig):
     """
 
     model_type = "token_merge"
+    needs_trajectories = False
 
     num_tokens: int = 1024
 

@@ -48,6 +48,7 @@ class TrajViTConfig(VisionTowerConfig):
     """
 
     model_type = "trajvit"
+    needs_trajectories = True
     sub_configs: ClassVar[dict[str, type]] = {"backbone_config": AutoConfig}
 
     feature_size: int = 56

@@ -42,6 +42,8 @@ class VisionTowerConfig(PreTrainedConfig):
 
     # Lets a contrastive checkpoint be opened as its vision tower alone.
     base_config_key = "vision_config"
+    # Whether the tower's tokens are trajectories, so that inputs without them are no use to it.
+    needs_trajectories = False
 
     image_size: int = 224
     num_channels: int = 3

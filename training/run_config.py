@@ -31,6 +31,9 @@ class ModelSettings:
         pretrained_backbone: Whether a tower that has a backbone (TrajViT's ResNet) starts it from its checkpoint.
         checkpoint: Hub id or folder of a whole contrastive model to go on from, instead of all the above.
         projection_dim: Width of the common space.
+        batch_norm: Where the batch norms of a backbone take their statistics from: `frozen` keeps the checkpoint's, so
+            that a sample's tokens depend neither on the batch, nor on how it is cut into processes and chunks, nor on
+            whether videos or images are in it; `batch` takes each process's own, `synchronised` those of all (CUDA).
         attention: Attention implementation, as in transformers; None for its default.
         gradient_checkpointing: Whether the transformers' activations are computed again in the backward pass.
     """
@@ -43,8 +46,18 @@ class ModelSettings:
     pretrained_backbone: bool = True
     checkpoint: str | None = None
     projection_dim: Count = 256
+    batch_norm: Literal["frozen", "batch", "synchronised"] = "frozen"
     attention: str | None = None
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _text_has_one_origin(self):
+        if self.text and self.text_checkpoint is not None:
+            raise ValueError(
+                f"text={self.text!r} with text_checkpoint={self.text_checkpoint!r}: the checkpoint decides the text "
+                "encoder, expected text_checkpoint=null"
+            )
+        return self
 
 
 @dataclass(config=_STRICT)
@@ -288,3 +301,12 @@ class RunConfig:
     evaluation: EvaluationSettings | None = None
     lora: LoraSettings | None = None
     hub: HubSettings | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self):
+        names = [stream.name for stream in self.data]
+        if len(set(names)) < len(names):
+            raise ValueError(f"data has streams of the names {names}: expected one of each")
+        if self.lora is not None and self.model.checkpoint is None:
+            raise ValueError("lora adapts a checkpoint: expected model.checkpoint, a Hub id or a folder")
+        return self
