@@ -94,7 +94,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if isinstance(place, list):
             place = place[_position(place, key, where)]
         else:
-            if not isinstance(place.get(key), (dict, list)):
+            if place.get(key) is None:
                 place[key] = {}
             place = place[key]
         if not isinstance(place, (dict, list)):

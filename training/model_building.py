@@ -44,7 +44,7 @@ def build_model(settings: ModelSettings, num_frames: int, seed: int) -> tuple[Tr
 
 
 def set_batch_norm(model: Any, statistics: str) -> Any:
-    """Decide where batch norms take their statistics from: "frozen", "batch" or "synchronised", as `ModelSettings` says.
+    """Decide where batch norms take their statistics from: "frozen", "batch" or "synchronised" (see `ModelSettings`).
 
     Returns the model, with other modules in place of its batch norms where they are synchronised.
     """
@@ -102,7 +102,7 @@ def _vision_config(settings: ModelSettings, num_frames: int) -> Any:
 
 
 BACKBONE_CHECKPOINT = "microsoft/resnet-18"
-"""Starts the per-frame feature extractor (ResNet-18 by the supplement's Table 2), unless `model.vision` names another."""
+"""Starts the per-frame feature extractor (ResNet-18, supplement, Table 2), unless `model.vision` names another."""
 
 
 def _tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
