@@ -39,3 +39,12 @@ def info_nce(logits: torch.Tensor) -> torch.Tensor:
         )
     target = torch.arange(logits.shape[0], device=logits.device)
     return (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.T, target)) / 2
+
+
+def multi_positive_cross_entropy(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy with several right answers, each by a softmax over all: the mean over them and the rows, a scalar.
+
+    `logits` (Q, K), `positives` (Q, P) int64 columns. With P = 1 it is `cross_entropy`; with more, the loss of
+    "Supervised Contrastive Learning" (Khosla et al. 2020) whose mean is outside the logarithm.
+    """
+    return -logits.log_softmax(-1).gather(1, positives).mean()

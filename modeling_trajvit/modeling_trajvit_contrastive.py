@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import can_return_tuple, maybe_autocast
 from typing_extensions import Unpack
 
 from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
@@ -73,6 +73,8 @@ class TrajViTContrastiveOutput(ModelOutput):
         Output of `get_text_features`.
     vision_model_output (`BaseModelOutputWithPooling`):
         Output of `get_video_features`.
+    temperature (`torch.FloatTensor` of shape `(1,)`):
+        What the similarities were divided by, within its bounds: for a loss that is computed elsewhere.
     """
 
     loss: torch.Tensor | None = None
@@ -82,6 +84,7 @@ class TrajViTContrastiveOutput(ModelOutput):
     video_embeds: torch.Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
+    temperature: torch.Tensor | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         return tuple(v.to_tuple() if isinstance(v, ModelOutput) else v for v in self.values())
@@ -258,7 +261,8 @@ class TrajViTForContrastive(PreTrainedModel):
         video_embeds = nn.functional.normalize(vision.pooler_output.float(), dim=-1)
         text_embeds = nn.functional.normalize(text.pooler_output.float(), dim=-1)
         temperature = bounded(self.temperature.float(), self.config.temperature_min, self.config.temperature_max)
-        logits_per_video = video_embeds @ text_embeds.T / temperature
+        with maybe_autocast(device_type=video_embeds.device.type, enabled=False):
+            logits_per_video = video_embeds @ text_embeds.T / temperature
         return TrajViTContrastiveOutput(
             loss=info_nce(logits_per_video) if return_loss else None,
             logits_per_video=logits_per_video,
@@ -267,6 +271,7 @@ class TrajViTForContrastive(PreTrainedModel):
             video_embeds=video_embeds,
             text_model_output=text,
             vision_model_output=vision,
+            temperature=temperature,
         )
 
 
