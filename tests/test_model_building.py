@@ -100,8 +100,8 @@ def test_settings_that_reach_the_model():
         ({"tower": "vit4d"}, r"model.tower='vit4d' does not exist: expected one of .*'vit3d'"),
         ({"size": "huge"}, r"model.size='huge' does not exist: expected one of .*'large'"),
         ({"vision": {"hidden": 3}}, r"model.vision.hidden: trajvit has no such field"),
-        ({"vision": {"hidden_size": 33}}, r"model.vision: .*hidden_size=33"),
-        ({"text": {"model_type": "nobody"}}, r"model: .*model_type='nobody'"),
+        ({"vision": {"hidden_size": 33}}, r"(?s)model.vision: .*hidden_size=33"),
+        ({"text": {"model_type": "nobody"}}, r"(?s)model: .*model_type='nobody'"),
     ],
 )
 def test_models_that_do_not_exist(changes, said):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -74,7 +75,7 @@ def _new_model(settings: ModelSettings, num_frames: int, tokenizer: PreTrainedTo
             text_checkpoint=settings.text_checkpoint,
             projection_dim=settings.projection_dim,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise ConfigError(f"model: {error}") from error
     if settings.text_checkpoint is None and getattr(vision, "backbone_checkpoint", None) is None:
         return TrajViTForContrastive(config)
@@ -97,7 +98,7 @@ def _vision_config(settings: ModelSettings, num_frames: int) -> Any:
         fields["backbone_checkpoint"] = BACKBONE_CHECKPOINT
     try:
         return tower.from_name(settings.size, **{**fields, **settings.vision})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise ConfigError(f"model.vision: {error}") from error
 
 
