@@ -45,6 +45,28 @@ class Motion:
         return np.concatenate([linear, (centers - linear @ middle)[..., None]], axis=2)
 
 
+@dataclass(frozen=True, eq=False)
+class PathMotion:
+    """A path given by its points, straight between them and at rest before the first and after the last.
+
+    `kind` names it. At `times` (K,), increasing, the sprite's middle is at `positions` (K, 2), x y in frame heights
+    from the frame's centre, and its size is multiplied by `scales` (K,).
+    """
+
+    kind: str
+    times: np.ndarray
+    positions: np.ndarray
+    scales: np.ndarray
+
+    def transforms(self, times: np.ndarray, sprite_size: int, height: int, width: int) -> np.ndarray:
+        """Return (N, 2, 3) affine maps from sprite pixels to frame pixels, as those of `Motion`."""
+        centers = np.stack([np.interp(times, self.times, axis) for axis in self.positions.T], axis=1)
+        linear = np.interp(times, self.times, self.scales)[:, None, None] * np.eye(2)
+        middle = np.full(2, (sprite_size - 1) / 2)
+        offset = centers * height + frame_center(height, width) - linear @ middle
+        return np.concatenate([linear, offset[..., None]], axis=2)
+
+
 @dataclass(frozen=True)
 class Camera:
     """Pan, sway and zoom of a shot; the identity in the shot's middle but for the sway.

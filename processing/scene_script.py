@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from .scene_motion import Camera, Motion, compose, draw_camera, draw_motion
+from .scene_motion import Camera, Motion, PathMotion, compose, draw_camera, draw_motion
 from .scene_sprites import Sprite, draw_sprite
 from .scene_textures import draw_background
 
@@ -49,7 +49,7 @@ class Actor:
     is nearer)."""
 
     sprite: Sprite
-    motion: Motion
+    motion: Motion | PathMotion
     parallax: float = 1.0
 
 

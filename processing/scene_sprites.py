@@ -1,5 +1,6 @@
 """Sprites of synthetic scenes: an outline filled with one to three differently textured parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -38,7 +39,7 @@ class Sprite:
 def draw_sprite(rng: np.random.Generator, size: int, max_parts: int = 3) -> Sprite:
     """Draw a random sprite in a square of `size` pixels with 1..max_parts parts."""
     shape = SHAPES[rng.integers(len(SHAPES))]
-    alpha = _fill(_outline(rng, shape), size)
+    alpha = fill_outlines([_outline(rng, shape)], size)
     num_parts = int(rng.integers(1, max_parts + 1))
     textures = [draw_texture(rng, size) for _ in range(num_parts)]
     # Parts are the cells of a Voronoi diagram: straight seams that need not follow any edge of the photos.
@@ -93,9 +94,11 @@ def _outline(rng: np.random.Generator, shape: str) -> np.ndarray:
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
-def _fill(outline: np.ndarray, size: int) -> np.ndarray:
-    """Rasterise an outline to a (size, size) uint8 coverage map, smoothed by drawing at twice the size."""
+def fill_outlines(outlines: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """Rasterise outlines (K, 2), x y in [-1, 1], to a (size, size) uint8 coverage map; an outline inside another is a
+    hole."""
+    # Smoothed by drawing at twice the size.
     double = np.zeros((2 * size, 2 * size), np.uint8)
-    corners = (outline + 1) * size - 0.5
-    cv2.fillPoly(double, [np.rint(corners * 2**_FIXED_POINT_BITS).astype(np.int32)], 255, shift=_FIXED_POINT_BITS)
+    corners = [np.rint(((outline + 1) * size - 0.5) * 2**_FIXED_POINT_BITS).astype(np.int32) for outline in outlines]
+    cv2.fillPoly(double, corners, 255, shift=_FIXED_POINT_BITS)
     return cv2.resize(double, (size, size), interpolation=cv2.INTER_AREA)

@@ -118,10 +118,16 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> tuple[
     """Draw a photo that covers (height, width), as (H, W, 3) uint8 with H >= height and W >= width, mirrored at
     random, and its name."""
     name = BACKGROUND_PHOTOS[rng.integers(len(BACKGROUND_PHOTOS))]
+    mirrored = bool(rng.random() < 0.5)
+    return fit_background(name, height, width, mirrored), Path(name).stem
+
+
+def fit_background(name: str, height: int, width: int, mirrored: bool = False) -> np.ndarray:
+    """Scale the photo `name` to the least size that covers (height, width), as (H, W, 3) uint8."""
     photo = load_photo(name)
-    if rng.random() < 0.5:
+    if mirrored:
         photo = np.ascontiguousarray(photo[:, ::-1])
     scale = max(height / photo.shape[0], width / photo.shape[1])
     size = (max(width, round(photo.shape[1] * scale)), max(height, round(photo.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(photo, size, interpolation=interpolation), Path(name).stem
+    return cv2.resize(photo, size, interpolation=interpolation)

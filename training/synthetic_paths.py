@@ -1,0 +1,122 @@
+"""Where the things of a synthetic shot are, frame by frame.
+
+Lengths are in frame heights, positions x y from the frame's centre with y downwards. Shape legend: N frames of a shot.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_HALF = 0.5
+_OUTSIDE = 0.03  # Between a thing that is out of sight and the frame.
+_TRAVEL = (0.3, 0.45)
+_HOPS = 2
+_NEAR_BY_FAR = 2.2  # Times a thing grows while it comes closer.
+_RADIUS = (0.18, 0.24)
+_TOUCH = 0.9  # Outlines do not quite fill their squares.
+_SEEN = 0.75  # Share of the shot that it takes to enter or leave.
+_DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Positions (N, 2) of a thing's middle and its extents (N,), the side of its square."""
+
+    positions: np.ndarray
+    extents: np.ndarray
+
+
+def progress(num_frames: int, start: float = 0.0, stop: float = 1.0) -> np.ndarray:
+    """Rise (N,) from 0 to 1 between two shares of a shot."""
+    share = np.linspace(0, 1, num_frames)
+    return np.clip((share - start) / (stop - start), 0, 1)
+
+
+def free_path(rng: np.random.Generator, steps: list[tuple[str, np.ndarray]], extent: float) -> Path | None:
+    """Draw a path of one or more motions, each with its progress (N,), that stays in the frame; None if none fits.
+
+    `extent` is the largest on the way. Things that enter or leave are outside for a part of the shot.
+    """
+    motion, rise = steps[0]
+    if motion.startswith(("enter", "leave")):
+        return _crossing_the_border(rng, motion, rise, extent)
+    offsets = np.zeros((len(rise), 2))
+    extents = np.full(len(rise), extent)
+    for motion, rise in steps:
+        if motion in ("toward", "away"):
+            extents = extents * _NEAR_BY_FAR ** (rise - 1 if motion == "toward" else -rise)
+        else:
+            offsets = offsets + _offsets(rng, motion, rise)
+    room = _HALF - extents[:, None] / 2
+    low, high = (-room - offsets).max(0), (room - offsets).min(0)
+    if (low > high).any():
+        return None
+    return Path(rng.uniform(low, high) + offsets, extents)
+
+
+def passing_paths(rng: np.random.Generator, num_frames: int, mover: float, target: float) -> tuple[Path, Path]:
+    """Draw the paths of a thing that goes past another, from one side of it to the other, and of that other one."""
+    room = _HALF - mover / 2
+    spot, height, offset = rng.uniform(-1, 1, 3) * (0.05, 0.2, 0.05)
+    reach = _HALF - max(mover, target) / 2
+    height = float(np.clip(height, -reach, reach))
+    along = room * (2 * progress(num_frames) - 1)
+    across = np.full(num_frames, np.clip(height + offset, -room, room))
+    standing = np.full(num_frames, spot), np.full(num_frames, height)
+    moving_path, standing_path = _turned(rng, (along, across), standing)
+    return Path(moving_path, np.full(num_frames, mover)), Path(standing_path, np.full(num_frames, target))
+
+
+def striking_paths(rng: np.random.Generator, num_frames: int, mover: float, target: float) -> tuple[Path, Path]:
+    """Draw the paths of a thing that comes up to another and stops where it meets it, and of that other one, which then
+    goes on the same way."""
+    height = rng.uniform(-0.25, 0.25)
+    start, end = mover / 2 - _HALF, _HALF - target / 2
+    spot = rng.uniform(0.02, 0.1)
+    contact = spot - _TOUCH * (mover + target) / 2
+    along = start + (contact - start) * progress(num_frames, 0, 0.5)
+    pushed = spot + (end - spot) * progress(num_frames, 0.5, 1)
+    across = np.full(num_frames, height)
+    moving_path, pushed_path = _turned(rng, (along, across), (pushed, across))
+    return Path(moving_path, np.full(num_frames, mover)), Path(pushed_path, np.full(num_frames, target))
+
+
+def are_apart(one: Path, other: Path) -> bool:
+    """Whether two things do not touch in any frame."""
+    distances = np.linalg.norm(one.positions - other.positions, axis=1)
+    return bool((distances > (one.extents + other.extents) / 2).all())
+
+
+def _offsets(rng: np.random.Generator, motion: str, rise: np.ndarray) -> np.ndarray:
+    """Positions (N, 2) in relation to any place, of a motion that stays in the frame."""
+    if motion == "still":
+        return np.zeros((len(rise), 2))
+    if motion == "bounce":
+        height = rng.uniform(*_TRAVEL)
+        return np.stack([np.zeros(len(rise)), -height * np.abs(np.sin(_HOPS * np.pi * rise))], axis=1)
+    if motion in ("clockwise", "counterclockwise"):
+        # With y downwards growing angles turn clockwise.
+        turn = 2 * np.pi * rise * (1 if motion == "clockwise" else -1) + rng.uniform(0, 2 * np.pi)
+        return rng.uniform(*_RADIUS) * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    if motion.startswith("stop_"):
+        rise = np.minimum(2 * rise, 1)
+    return rng.uniform(*_TRAVEL) * rise[:, None] * np.array(_DIRECTIONS[motion.removeprefix("stop_")])
+
+
+def _crossing_the_border(rng: np.random.Generator, motion: str, rise: np.ndarray, extent: float) -> Path:
+    """A path (N, 2) across the left or right border; all of the thing is outside at one end and inside at the other."""
+    inside, outside = rng.uniform(-0.15, 0.15), -_HALF - extent / 2 - _OUTSIDE
+    if motion.startswith("enter"):
+        x = outside + (inside - outside) * np.minimum(rise / _SEEN, 1)
+    else:
+        x = inside + (outside - inside) * np.maximum((rise - 1) / _SEEN + 1, 0)
+    room = _HALF - extent / 2
+    positions = np.stack([x if motion.endswith("left") else -x, np.full(len(x), rng.uniform(-room, room))], axis=1)
+    return Path(positions, np.full(len(x), extent))
+
+
+def _turned(rng: np.random.Generator, *tracks: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
+    """Positions (N, 2) of tracks that are given as (along, across), all turned in one of four ways."""
+    along = np.array(list(_DIRECTIONS.values())[rng.integers(len(_DIRECTIONS))])
+    across = np.array([-along[1], along[0]])
+    return [forward[:, None] * along + sideways[:, None] * across for forward, sideways in tracks]
