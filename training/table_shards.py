@@ -1,0 +1,153 @@
+"""Shards that are tables: Parquet, Arrow, JSON, CSV, or a part of a data set on the Hub."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, is_dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from .samples import SampleError
+from .stored_values import Record
+
+
+@dataclass(frozen=True)
+class TableShard:
+    """A file that HF Datasets streams.
+
+    Attributes:
+        name: What messages call it.
+        path: The file, or a URL.
+        format: `parquet`, `arrow` or `json`.
+        options: Keyword arguments of `datasets.load_dataset`.
+    """
+
+    name: str
+    path: str
+    format: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str | None:
+        """What paths in it are relative to."""
+        return None if "://" in self.path else os.path.dirname(self.path)
+
+    def records(self) -> Iterator[Record]:
+        """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
+        import datasets
+
+        def rows() -> Any:
+            return datasets.load_dataset(
+                self.format, data_files=[self.path], split="train", streaming=True, **self.options
+            )
+
+        return _streamed(self.name, rows)
+
+
+@dataclass(frozen=True)
+class HubShard:
+    """A part of a data set that HF Datasets finds by its id.
+
+    Attributes:
+        name: What messages call it.
+        path: The id, or a folder.
+        split: Its split.
+        number, num_shards: Which part of how many.
+        options: Keyword arguments of `datasets.load_dataset`.
+    """
+
+    name: str
+    path: str
+    split: str
+    number: int
+    num_shards: int
+    options: dict[str, Any] = field(default_factory=dict)
+    folder = None
+
+    def records(self) -> Iterator[Record]:
+        """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
+        import datasets
+
+        def rows() -> Any:
+            stream = datasets.load_dataset(self.path, split=self.split, streaming=True, **self.options)
+            return stream.shard(num_shards=self.num_shards, index=self.number)
+
+        return _streamed(self.name, rows)
+
+
+@dataclass(frozen=True)
+class TextTableShard:
+    """A CSV file with a header, or a file with a JSON object in each line; a line that is damaged costs itself alone.
+
+    Attributes:
+        name: What messages call it.
+        path: The file, in UTF-8; ends in `.csv`, `.tsv` or `.jsonl`.
+        delimiter: Between the values of a CSV file.
+    """
+
+    name: str
+    path: str
+    delimiter: str = ","
+
+    @cached_property
+    def folder(self) -> str:
+        """What paths in it are relative to."""
+        return os.path.dirname(self.path)
+
+    def records(self) -> Iterator[Record]:
+        """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
+        try:
+            # Bytes that are no UTF-8 are shown in messages, and cost their row alone.
+            with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+                yield from _json_lines(file) if self.path.lower().endswith(".jsonl") else self._csv_rows(file)
+        except (OSError, csv.Error) as error:
+            raise SampleError(f"{self.name} cannot be read any further ({type(error).__name__}: {error})") from error
+
+    def _csv_rows(self, file: Any) -> Iterator[Record]:
+        reader = csv.reader(file, delimiter=self.delimiter)
+        header = next(reader, None)
+        if header is None:
+            raise SampleError(f"{self.name} is empty: expected a line with the columns' names")
+        rows = (row for row in reader if row)
+        for number, row in enumerate(rows):
+            error = None if len(row) == len(header) else f"has {len(row)} values: expected {len(header)}"
+            error = _not_text(row) or error
+            yield Record(str(number), dict(zip(header, row, strict=False)), error)
+
+
+def _json_lines(file: Any) -> Iterator[Record]:
+    lines = (line for line in file if line.strip())
+    for number, line in enumerate(lines):
+        values, error = {}, _not_text([line])
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as fault:
+            error = error or f"is no JSON ({fault})"
+        if not isinstance(values, dict):
+            values, error = {}, f"is {type(values).__name__}: expected an object"
+        yield Record(str(number), values, error)
+
+
+def _not_text(values: list[str]) -> str | None:
+    escaped = any("\udc80" <= letter <= "\udcff" for value in values for letter in value)
+    return "is not UTF-8" if escaped else None
+
+
+def _streamed(name: str, load: Any) -> Iterator[Record]:
+    """The rows of a streaming data set, with media as they are stored."""
+    import pyarrow
+    from datasets.exceptions import DatasetsError
+
+    try:
+        for number, values in enumerate(_undecoded(load())):
+            yield Record(str(number), values)
+    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException, DatasetsError) as error:
+        raise SampleError(f"{name} cannot be read any further ({type(error).__name__}: {error})") from error
+
+
+def _undecoded(stream: Any) -> Any:
+    for column, feature in (stream.features or {}).items():
+        if is_dataclass(feature) and hasattr(feature, "decode"):
+            stream = stream.cast_column(column, replace(feature, decode=False))  # type: ignore[type-var]
+    return stream
