@@ -28,6 +28,7 @@ def decode_video(
     max_between: int = MAX_FRAMES_BETWEEN,
     fps: float | None = None,
     data_format: str | None = None,
+    threads: int | None = None,
 ) -> VideoFrames:
     """Sample a video uniformly, and take denser frames between the samples.
 
@@ -45,6 +46,8 @@ def decode_video(
         fps: Frames per second of arrays and lists, 24 unless given; files have their own.
         data_format: "channels_first" or "channels_last" for arrays; unless given, the shape decides
             (see `frame_arrays`).
+        threads: Of a video's decoder, at least 1; None for as many as FFmpeg finds fit. One is best where several
+            processes decode. It does not change the frames.
 
     Returns:
         `VideoFrames`. Rotation metadata is applied; transparency is laid over white.
@@ -57,6 +60,8 @@ def decode_video(
     """
     if fps is not None and not fps > 0:
         raise ValueError(f"fps must be more than 0, got {fps}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, or None, got {threads}")
     name = source_name(source)
     if isinstance(source, (list, tuple)):
         frames: Sequence[np.ndarray] = FrameSequence([_frame_of_list(item, name) for item in source], name, data_format)
@@ -67,7 +72,7 @@ def decode_video(
         if _is_url(source) or not is_image_file(opener, name):
             from .video_file import VideoFile
 
-            return VideoFile(opener, name).read(num_frames, frame_interval, short_side, max_between)
+            return VideoFile(opener, name, threads).read(num_frames, frame_interval, short_side, max_between)
         with closing(ImageFile(opener, name)) as animation:
             return _take(animation, animation.timestamps, num_frames, frame_interval, short_side, max_between)
     timestamps = np.arange(len(frames)) / (fps or DEFAULT_ARRAY_FPS)

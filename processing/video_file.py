@@ -62,14 +62,16 @@ class VideoFile:
     Args:
         opener: Gives what PyAV opens: a path, a URL, or a file object at its start. Called once for each reading.
         name: What error messages and warnings call it.
+        threads: Of the decoder; None for as many as FFmpeg finds fit.
 
     Raises:
         VideoDecodingError: If it cannot be opened, or holds no frame of video.
     """
 
-    def __init__(self, opener: Callable[[], str | BinaryIO], name: str):
+    def __init__(self, opener: Callable[[], str | BinaryIO], name: str, threads: int | None = None):
         self._opener = opener
         self._name = name
+        self._threads = threads
         shown: list[Any] = []
         num_hidden = 0
         with _open(self._opener, self._name) as (container, stream):
@@ -131,7 +133,7 @@ class VideoFile:
 
     def _frames_at(self, timeline: Timeline, positions: np.ndarray) -> Iterator[Any]:
         """The frames at these positions of the timeline, seeking to them where that skips enough."""
-        with _open(self._opener, self._name) as (container, stream):
+        with _open(self._opener, self._name, self._threads) as (container, stream):
             decoded = _decoded(container, stream)
             next_position = 0
             for position in positions:
@@ -152,7 +154,7 @@ class VideoFile:
     def _decodable(self) -> Timeline:
         """The frames that do come out of the decoder, found by decoding all."""
         # Frame threads may lose other frames of a damaged file in each run.
-        with _open(self._opener, self._name, threads="NONE") as (container, stream):
+        with _open(self._opener, self._name, threads=1) as (container, stream):
             times = [frame.pts for frame in _decoded(container, stream)]
         if not times:
             raise VideoDecodingError(f"{self._name} is damaged: none of its {self._num_expected} frames can be decoded")
@@ -167,7 +169,7 @@ class VideoFile:
         """The frames at these positions among those that `_decodable` found."""
         wanted = iter(positions.tolist())
         next_wanted = next(wanted, None)
-        with _open(self._opener, self._name, threads="NONE") as (container, stream):
+        with _open(self._opener, self._name, threads=1) as (container, stream):
             for position, frame in enumerate(_decoded(container, stream)):
                 if position == next_wanted:
                     yield frame
@@ -265,7 +267,7 @@ class _PacketCount:
 
 
 @contextmanager
-def _open(opener: Callable[[], str | BinaryIO], name: str, threads: str = "AUTO") -> Iterator[tuple[Any, Any]]:
+def _open(opener: Callable[[], str | BinaryIO], name: str, threads: int | None = None) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream that is neither a cover picture nor text."""
     try:
         container = av.open(opener(), timeout=URL_TIMEOUT_SECONDS, **_TAG_OPTIONS)
@@ -276,7 +278,9 @@ def _open(opener: Callable[[], str | BinaryIO], name: str, threads: str = "AUTO"
         ) from error
     with container:
         stream = _video_stream(container, name)
-        stream.thread_type = threads
+        # FFmpeg takes 0 threads for as many as there are cores.
+        stream.thread_count = threads or 0
+        stream.thread_type = "NONE" if threads == 1 else "AUTO"
         yield container, stream
 
 
