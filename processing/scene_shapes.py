@@ -15,11 +15,18 @@ def cut_shape(shape: str, texture: Texture) -> Sprite:
 
     Raises ValueError for a shape that is not in NAMED_SHAPES.
     """
+    alpha = shape_coverage(shape, texture.pixels.shape[0])
+    return Sprite(np.dstack([np.rint(texture.pixels).astype(np.uint8), alpha]), shape, (texture,), (1.0,))
+
+
+def shape_coverage(shape: str, size: int) -> np.ndarray:
+    """Return how much of each pixel of a (size, size) square a shape covers, 0..255 uint8.
+
+    Raises ValueError for a shape that is not in NAMED_SHAPES.
+    """
     if shape not in NAMED_SHAPES:
         raise ValueError(f"shape {shape!r} is not one of {', '.join(NAMED_SHAPES)}")
-    size = texture.pixels.shape[0]
-    alpha = fill_outlines(_outlines(shape), size)
-    return Sprite(np.dstack([np.rint(texture.pixels).astype(np.uint8), alpha]), shape, (texture,), (1.0,))
+    return fill_outlines(_outlines(shape), size)
 
 
 def _outlines(shape: str) -> list[np.ndarray]:

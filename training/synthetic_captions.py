@@ -54,17 +54,18 @@ ADJECTIVES = {"plain": "plain", "striped": "striped", "spotted": "spotted", "che
 """Materials that are said before the colour; the others are nouns and stand behind it."""
 
 BACKGROUNDS = {
-    "astronaut": "before an astronaut",
-    "brick": "before a brick wall",
-    "chelsea": "before a cat",
-    "coffee": "before a cup of coffee",
-    "coins": "over coins",
-    "grass": "over grass",
-    "gravel": "over gravel",
-    "ihc": "before a slice of tissue",
-    "motorcycle_left": "before a motorcycle",
-    "rocket": "before a rocket",
+    "astronaut": "an astronaut",
+    "brick": "a brick wall",
+    "chelsea": "a cat",
+    "coffee": "a cup of coffee",
+    "coins": "coins",
+    "grass": "grass",
+    "gravel": "gravel",
+    "ihc": "a slice of tissue",
+    "motorcycle_left": "a motorcycle",
+    "rocket": "a rocket",
 }
+"""What the photo of each name shows."""
 
 CAMERAS = {
     "pan_left": "the camera pans left",
@@ -84,10 +85,18 @@ JOINTS = {
 }
 """How two clauses become one sentence: for short and full captions, and for paraphrases."""
 
-FRAMES = {"video": "we see that {a}", "image": "a picture of {a}", "background": "{a}, {b}", "camera": "{a}, and {b}"}
+FRAMES = {
+    "video": "we see that {a}",
+    "image": "a picture of {a}",
+    "background": "{a}, with {b} in the background",
+    "camera": "{a}, and {b}",
+}
 """What goes around a paraphrase, and what a full caption adds."""
 
 PRONOUN = "it"
+
+NEGATIVES = ("motion", "color", "order", "role")
+"""What can be wrong in a hard negative."""
 
 
 def captions(story: Story, styles: tuple[str, ...]) -> tuple[str, ...]:

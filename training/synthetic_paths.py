@@ -7,15 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajvit.processing.scene_shapes import shape_coverage
+
 _HALF = 0.5
 _OUTSIDE = 0.03  # Between a thing that is out of sight and the frame.
 _TRAVEL = (0.3, 0.45)
 _HOPS = 2
 _NEAR_BY_FAR = 2.2  # Times a thing grows while it comes closer.
 _RADIUS = (0.18, 0.24)
-_TOUCH = 0.9  # Outlines do not quite fill their squares.
+_PIXELS = 150  # Of a frame height, to find where outlines touch.
 _SEEN = 0.75  # Share of the shot that it takes to enter or leave.
 _DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
+# Quarter turns, counterclockwise, that turn a direction to the right.
+_TURNS = {"left": 2, "right": 0, "up": 3, "down": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,22 +67,44 @@ def passing_paths(rng: np.random.Generator, num_frames: int, mover: float, targe
     along = room * (2 * progress(num_frames) - 1)
     across = np.full(num_frames, np.clip(height + offset, -room, room))
     standing = np.full(num_frames, spot), np.full(num_frames, height)
-    moving_path, standing_path = _turned(rng, (along, across), standing)
-    return Path(moving_path, np.full(num_frames, mover)), Path(standing_path, np.full(num_frames, target))
+    direction = tuple(_DIRECTIONS)[rng.integers(len(_DIRECTIONS))]
+    moving = Path(_turned(direction, along, across), np.full(num_frames, mover))
+    return moving, Path(_turned(direction, *standing), np.full(num_frames, target))
 
 
-def striking_paths(rng: np.random.Generator, num_frames: int, mover: float, target: float) -> tuple[Path, Path]:
-    """Draw the paths of a thing that comes up to another and stops where it meets it, and of that other one, which then
-    goes on the same way."""
+def striking_paths(
+    rng: np.random.Generator, num_frames: int, shapes: tuple[str, str], extents: tuple[float, float]
+) -> tuple[Path, Path]:
+    """Draw the paths of a thing that comes up to another and stops where it touches it, and of that other one, which
+    then goes on the same way."""
+    mover, target = extents
     height = rng.uniform(-0.25, 0.25)
-    start, end = mover / 2 - _HALF, _HALF - target / 2
     spot = rng.uniform(0.02, 0.1)
-    contact = spot - _TOUCH * (mover + target) / 2
-    along = start + (contact - start) * progress(num_frames, 0, 0.5)
-    pushed = spot + (end - spot) * progress(num_frames, 0.5, 1)
+    direction = tuple(_DIRECTIONS)[rng.integers(len(_DIRECTIONS))]
+    contact = spot - touching_distance(shapes, extents, direction)
+    start, end = mover / 2 - _HALF, _HALF - target / 2
+    # They touch in a frame, not between two.
+    touch = (num_frames // 2) / (num_frames - 1)
+    coming = start + (contact - start) * progress(num_frames, 0, touch)
+    pushed = spot + (end - spot) * progress(num_frames, touch, 1)
     across = np.full(num_frames, height)
-    moving_path, pushed_path = _turned(rng, (along, across), (pushed, across))
-    return Path(moving_path, np.full(num_frames, mover)), Path(pushed_path, np.full(num_frames, target))
+    moving = Path(_turned(direction, coming, across), np.full(num_frames, mover))
+    return moving, Path(_turned(direction, pushed, across), np.full(num_frames, target))
+
+
+def touching_distance(shapes: tuple[str, str], extents: tuple[float, float], along: str) -> float:
+    """How far two middles are apart where the first thing, on its way to the other, touches it."""
+    # Turned so that the first one comes from the left; rows of pixels that both have are those around the middle.
+    covered = [
+        np.rot90(shape_coverage(shape, max(4, round(extent * _PIXELS))) > 127, _TURNS[along])
+        for shape, extent in zip(shapes, extents, strict=True)
+    ]
+    rows = min(len(mask) for mask in covered)
+    mover, target = (mask[(len(mask) - rows) // 2 :][:rows] for mask in covered)
+    meet = mover.any(1) & target.any(1)
+    front = mover.shape[1] - np.argmax(mover[:, ::-1], axis=1) - mover.shape[1] / 2
+    back = np.argmax(target, axis=1) - target.shape[1] / 2
+    return float((front - back)[meet].max() / _PIXELS)
 
 
 def are_apart(one: Path, other: Path) -> bool:
@@ -115,8 +141,7 @@ def _crossing_the_border(rng: np.random.Generator, motion: str, rise: np.ndarray
     return Path(positions, np.full(len(x), extent))
 
 
-def _turned(rng: np.random.Generator, *tracks: tuple[np.ndarray, np.ndarray]) -> list[np.ndarray]:
-    """Positions (N, 2) of tracks that are given as (along, across), all turned in one of four ways."""
-    along = np.array(list(_DIRECTIONS.values())[rng.integers(len(_DIRECTIONS))])
-    across = np.array([-along[1], along[0]])
-    return [forward[:, None] * along + sideways[:, None] * across for forward, sideways in tracks]
+def _turned(direction: str, forward: np.ndarray, sideways: np.ndarray) -> np.ndarray:
+    """Positions (N, 2) of which those along and those across a direction are given."""
+    along = np.array(_DIRECTIONS[direction])
+    return forward[:, None] * along + sideways[:, None] * np.array([-along[1], along[0]])

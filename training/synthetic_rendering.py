@@ -17,7 +17,7 @@ from trajvit.processing.scene_shapes import cut_shape
 from trajvit.processing.scene_textures import fit_background
 from trajvit.processing.trajectories import Trajectories
 
-from .synthetic_stories import Shot, Story, draw_story
+from .synthetic_stories import Shot, Story, Thing, draw_story
 from .synthetic_world import MEDIA, SPLITS, WorldOptions
 
 FPS = 8.0
@@ -52,6 +52,15 @@ class Rendered:
     def cuts(self) -> list[int]:
         """First frames of all shots but the first."""
         return list(accumulate(shot.num_frames for shot in self.story.shots[:-1]))
+
+    @property
+    def things(self) -> list[tuple[int, Thing, tuple[str, ...]]]:
+        """The shot, the thing and its motions, for each thing in the order of the masks' numbers."""
+        found = []
+        for number, shot in enumerate(self.story.shots):
+            for actor, thing in enumerate(shot.things):
+                found.append((number, thing, tuple(a.motion for a in shot.actions if a.actor == actor)))
+        return found
 
     def trajectories(self) -> Trajectories:
         """One for each thing and one for the background of each shot: every pixel has one."""

@@ -157,7 +157,8 @@ def _striking(rng: np.random.Generator, split: str, num_frames: int, number: int
     things = _draw_things(rng, split, [["hit"], ["struck"]])
     if things is None or "large" in (things[0].size, things[1].size):
         return None
-    paths = striking_paths(rng, num_frames, *_extents(rng, things))
+    mover, target = _extents(rng, things)
+    paths = striking_paths(rng, num_frames, (things[0].shape, things[1].shape), (mover, target))
     return things, paths, (Action("hit", 0, 1),)
 
 
