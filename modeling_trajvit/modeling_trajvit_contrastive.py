@@ -258,9 +258,10 @@ class TrajViTForContrastive(PreTrainedModel):
         )
         text = self.get_text_features(input_ids, attention_mask, token_type_ids, return_dict=True, **kwargs)
         # Similarities are divided by a small temperature: half precision would round the logits too coarsely.
-        video_embeds = nn.functional.normalize(vision.pooler_output.float(), dim=-1)
-        text_embeds = nn.functional.normalize(text.pooler_output.float(), dim=-1)
-        temperature = bounded(self.temperature.float(), self.config.temperature_min, self.config.temperature_max)
+        dtype = torch.promote_types(vision.pooler_output.dtype, torch.float32)
+        video_embeds = nn.functional.normalize(vision.pooler_output.to(dtype), dim=-1)
+        text_embeds = nn.functional.normalize(text.pooler_output.to(dtype), dim=-1)
+        temperature = bounded(self.temperature.to(dtype), self.config.temperature_min, self.config.temperature_max)
         with maybe_autocast(device_type=video_embeds.device.type, enabled=False):
             logits_per_video = video_embeds @ text_embeds.T / temperature
         return TrajViTContrastiveOutput(

@@ -180,19 +180,19 @@ class ContrastiveStep:
 
     @torch.no_grad()
     def _result(self, loss: torch.Tensor, similarities: GlobalSimilarities, num_tokens: int) -> StepResult:
-        num_samples = len(similarities.of_videos)
-        found = torch.stack([loss.detach().double(), similarities.accuracy().double()])
-        found = torch.cat([found, found.new_tensor([num_samples, num_tokens])])
         processes = num_processes()
+        found = [loss.item(), similarities.accuracy().item(), len(similarities.of_videos), num_tokens]
         if processes > 1:
-            # A loss that is no number on one process makes the sum none on all.
-            dist.all_reduce(found)
-        loss_sum, accuracy_sum, all_samples, all_tokens = found.tolist()
+            # A loss that is no number on one process makes the sum none on all. Counts do not fit single precision.
+            sums = torch.tensor(found, dtype=torch.float64, device=loss.device)
+            dist.all_reduce(sums)
+            found = sums.tolist()
+        loss_sum, accuracy_sum, num_samples, num_tokens = found
         return StepResult(
             loss=loss_sum / processes,
             finite=math.isfinite(loss_sum),
-            num_samples=int(all_samples),
-            num_tokens=int(all_tokens),
+            num_samples=int(num_samples),
+            num_tokens=int(num_tokens),
             accuracy=accuracy_sum / processes,
         )
 
