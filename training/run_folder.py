@@ -21,14 +21,13 @@ _MAY_CHANGE = (
 )
 
 
-def open_run_folder(config: RunConfig) -> Path:
-    """The run's folder, made where it is missing, with `config.yaml` in it.
+def open_run_folder(config: RunConfig, is_main_process: bool = True) -> Path:
+    """The run's folder, made where it is missing, with `config.yaml` in it that the main process alone writes.
 
     Raises:
         ConfigError: The folder holds a run with another configuration, of which each difference is named.
     """
     folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / CONFIG_FILE
     if path.exists():
         before = dict(_leaves(to_mapping(load_config(path))))
@@ -43,7 +42,9 @@ def open_run_folder(config: RunConfig) -> Path:
                 f"{folder} holds a run with another configuration; expected the same one to go on, another output_dir "
                 "to begin anew, or model.checkpoint to start from its weights:\n" + "\n".join(changed)
             )
-    save_config(config, path)
+    if is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, path)
     return folder
 
 
