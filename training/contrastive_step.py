@@ -17,9 +17,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
 from torch import nn
 
+from .acceleration import backward, uses_deepspeed
 from .batch_chunks import count_vision_tokens, cut_chunks, split_to, take_chunk, text_rows
 from .global_contrastive import GlobalSimilarities, global_similarities, num_processes
 from .run_config import LossSettings
@@ -47,9 +47,8 @@ class StepResult:
 class ContrastiveStep:
     """Forward pass, the loss over all processes, backward pass.
 
-    Afterwards the gradients are in the parameters, averaged over processes as the model's wrapper does it and scaled
-    by a gradient scaler where there is one. Under DeepSpeed, whose engine takes the optimizer's step at the end of a
-    backward pass, that is done too.
+    Afterwards the gradients are in the parameters, or with DeepSpeed's engine, averaged over processes as the model's
+    wrapper does it and scaled by a gradient scaler where there is one; `apply_gradients` takes the step.
 
     Args:
         accelerator: It wraps the model, scales the loss and knows how gradients are accumulated.
@@ -90,7 +89,7 @@ class ContrastiveStep:
         loss = similarities.info_nce()
         result = self._result(loss, similarities, num_tokens)
         if result.finite:
-            self.accelerator.backward(loss)
+            backward(self.accelerator, self.model, loss)
         return result
 
     def _cut(self, tokens: Sequence[int]) -> list[list[int]]:
@@ -134,7 +133,7 @@ class ContrastiveStep:
                 carrier = (outputs.video_embeds * of_videos[samples[number]]).sum()
                 carrier = carrier + (outputs.text_embeds * of_texts[rows[number]]).sum()
                 carrier = carrier + (outputs.temperature * (of_temperature if is_last else 0)).sum()
-                self._backward(carrier, is_last)
+                backward(self.accelerator, self.model, carrier, last=is_last)
         return result
 
     @torch.no_grad()
@@ -160,23 +159,11 @@ class ContrastiveStep:
     @contextmanager
     def _gradients_exchanged(self, is_last: bool) -> Iterator[None]:
         """Lets processes exchange gradients in the last chunk alone; before it they add up in each."""
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
-            engine: Any = self.model
-            engine.set_gradient_accumulation_boundary(is_last)
-            yield
-        elif is_last:
+        if is_last or uses_deepspeed(self.accelerator):
             yield
         else:
             with self.accelerator.no_sync(self.model):
                 yield
-
-    def _backward(self, carrier: torch.Tensor, is_last: bool) -> None:
-        if self.accelerator.distributed_type == DistributedType.DEEPSPEED and not is_last:
-            # Accelerate's backward pass would take the optimizer's step as well.
-            engine: Any = self.model
-            engine.backward(carrier)
-        else:
-            self.accelerator.backward(carrier)
 
     @torch.no_grad()
     def _result(self, loss: torch.Tensor, similarities: GlobalSimilarities, num_tokens: int) -> StepResult:
