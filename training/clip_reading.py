@@ -85,7 +85,7 @@ def _decode(row: Row, num_frames: int, reading: Reading, generator: TrajectoryGe
     interval = None if generator is None else generator.frame_interval
     short_side = max(reading.short_side, 0 if generator is None else generator.frame_short_side)
     try:
-        return decode_video(source, num_frames, interval, short_side)
+        return decode_video(source, num_frames, interval, short_side, threads=1)
     # Of damaged files the libraries raise what they trip over; whatever it is, this sample alone is lost.
     except (OSError, ValueError, ArithmeticError, LookupError, FFmpegError) as error:
         raise SampleError(f"its media cannot be decoded: {error}") from error

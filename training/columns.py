@@ -34,8 +34,12 @@ class Columns:
 
     @property
     def suffixes(self) -> frozenset[str]:
-        """All suffixes of files that are parts of a sample."""
-        names = {*_MEDIA["video"], *_MEDIA["image"], *_CAPTIONS, *TRAJECTORIES}
+        """The suffixes that end a sample's key, which may have dots itself."""
+        names = {*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, *_CAPTIONS, *TRAJECTORIES}
+        # Where k.left.mp4 is the media, k.right.mp4 belongs to the same sample.
+        media = self.given.get("media", "")
+        if "." in media:
+            names.discard(media.lower().rsplit(".", 1)[-1])
         for name in self.given.values():
             parts = name.lower().split(".")
             names |= {".".join(parts[: end + 1]) for end in range(len(parts))}

@@ -58,7 +58,10 @@ def hub_shards(path: str, split: str, columns: Columns, options: dict[str, Any])
             f"path={path!r}, split={split!r}: there is no such file or folder here, and as an id of the Hub it cannot "
             f"be opened ({type(error).__name__}: {error})"
         ) from error
-    return [HubShard(f"{path}, part {k}", path, split, k, num_shards, options) for k in range(num_shards)]
+    info = (builder.info.splits or {}).get(split)
+    # Only the sum over all shards is of interest, so the first may stand for all of them.
+    counts = [None] * num_shards if info is None else [info.num_examples] + [0] * (num_shards - 1)
+    return [HubShard(f"{path}, part {k}", path, split, k, num_shards, options, counts[k]) for k in range(num_shards)]
 
 
 def _may_be_on_the_hub(path: str) -> bool:

@@ -50,7 +50,7 @@ class DatasetSource:
         self.name = name
         self.reading = reading
         self.num_frames = num_frames if media == "video" else 1
-        self.num_samples = num_samples if subset is None else subset
+        self._num_samples = num_samples if subset is None else subset
         self._columns = Columns(columns or {}, media)
         self._subset = None if subset is None else Subset(subset, num_samples or 0)
         self._shards: list[Shard] = find_shards(path, split, self._columns, options or {})
@@ -62,6 +62,14 @@ class DatasetSource:
     def num_shards(self) -> int:
         """How many shards it has."""
         return len(self._shards)
+
+    @property
+    def num_samples(self) -> int | None:
+        """How many samples it is said to have, or else its files say that it has; None where they do not."""
+        if self._num_samples is not None:
+            return self._num_samples
+        counts = [shard.num_records for shard in self._shards]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def rows(self, shard: int) -> Iterator[Row]:
         """The samples of a shard that belong to the subset, undecoded; those with a fault are left to `read` to name.
@@ -89,11 +97,12 @@ class DatasetSource:
         """Settings that fit no record are a fault of the settings, and not of all records."""
         faults = []
         for shard in self._shards[:_SHARDS_LOOKED_AT]:
+            records: list[Record] = []
             try:
-                records: list[Record] = list(islice(shard.records(), _RECORDS_LOOKED_AT))
+                for record in islice(shard.records(), _RECORDS_LOOKED_AT):
+                    records.append(record)
             except SampleError as error:
                 faults.append(str(error))
-                continue
             rows = [self._columns.row(record) for record in records]
             if any(row["error"] is None for row in rows):
                 self._check_trajectories(shard, rows)

@@ -29,6 +29,11 @@ class MediaShard:
     files: tuple[str, ...]
     sidecars: tuple[str, ...] = SIDECARS
 
+    @property
+    def num_records(self) -> int:
+        """How many samples it has."""
+        return len(self.files)
+
     def records(self) -> Iterator[Record]:
         """Its samples, by the media files' paths without suffix."""
         for file in self.files:

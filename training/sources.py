@@ -18,6 +18,8 @@ def build_source(settings: StreamSettings, reading: Reading) -> Source:
         ValueError: There is no such data set, or it does not have what it needs; the message names the stream.
     """
     if settings.source == "synthetic":
+        if settings.subset is not None:
+            raise ValueError(f"stream {settings.name}: subset={settings.subset} needs stored data: use num_samples")
         from .synthetic import SyntheticSource
 
         return SyntheticSource(

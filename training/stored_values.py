@@ -40,6 +40,10 @@ class Shard(Protocol):
     @property
     def folder(self) -> str | None: ...
 
+    @property
+    def num_records(self) -> int | None:
+        """How many records it has, None where only reading it would tell."""
+
     def records(self) -> Iterator[Record]:
         """Its records. Raises `SampleError` where it cannot be read any further."""
 

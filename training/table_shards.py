@@ -33,6 +33,18 @@ class TableShard:
         """What paths in it are relative to."""
         return None if "://" in self.path else os.path.dirname(self.path)
 
+    @property
+    def num_records(self) -> int | None:
+        """How many rows it has: what the end of a local Parquet file says."""
+        if self.format != "parquet" or "://" in self.path:
+            return None
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.read_metadata(self.path).num_rows
+        except (OSError, pyarrow.ArrowException):
+            return None
+
     def records(self) -> Iterator[Record]:
         """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
         import datasets
@@ -55,6 +67,7 @@ class HubShard:
         split: Its split.
         number, num_shards: Which part of how many.
         options: Keyword arguments of `datasets.load_dataset`.
+        num_records: How many rows it has; None where that is not known.
     """
 
     name: str
@@ -63,6 +76,7 @@ class HubShard:
     number: int
     num_shards: int
     options: dict[str, Any] = field(default_factory=dict)
+    num_records: int | None = None
     folder = None
 
     def records(self) -> Iterator[Record]:
@@ -89,6 +103,7 @@ class TextTableShard:
     name: str
     path: str
     delimiter: str = ","
+    num_records = None
 
     @cached_property
     def folder(self) -> str:

@@ -31,6 +31,7 @@ class TarShard:
     path: str
     suffixes: frozenset[str]
     folder = None
+    num_records = None
 
     def records(self) -> Iterator[Record]:
         """The samples, each by its base name with what is stored under each suffix.
