@@ -35,13 +35,7 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     with_deepspeed = _asked_for("ACCELERATE_USE_DEEPSPEED")
     # Accelerate turns DeepSpeed off where it is told to stay on the CPU, and elsewhere leaves a CPU's processes alone.
     on_cpu = not torch.cuda.is_available() or _asked_for("ACCELERATE_USE_CPU")
-    handlers: list[Any] = [
-        DistributedDataParallelKwargs(
-            # Where batch norms have statistics of their own, those of the first process hold for all.
-            broadcast_buffers=config.model.batch_norm == "batch",
-            gradient_as_bucket_view=True,
-        )
-    ]
+    handlers: list[Any] = [DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
     if on_cpu and with_deepspeed:
         handlers.append(InitProcessGroupKwargs(backend="gloo"))
     if on_cpu and config.mixed_precision == "fp16":
@@ -50,7 +44,7 @@ def build_accelerator(config: RunConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=on_cpu and not with_deepspeed,
         mixed_precision=config.mixed_precision,
-        log_with=list(config.logging.trackers),
+        log_with=config.logging.trackers or None,
         project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder / "trackers")),
         # Otherwise the schedule would go on by as many steps as there are processes.
         step_scheduler_with_optimizer=False,
@@ -95,15 +89,34 @@ def input_dtype(accelerator: Accelerator) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
 
 
+def backward(accelerator: Accelerator, model: Any, loss: torch.Tensor, last: bool = True) -> None:
+    """Add the gradients of `loss`; those of several calls add up until `apply_gradients`.
+
+    Args:
+        accelerator: It scales the loss where gradients need that.
+        model: The prepared one.
+        loss: Of the step, or of a part of it.
+        last: Whether it is the step's last call. DeepSpeed exchanges gradients at the last; for distributed data
+            parallel training all calls but the last belong into `accelerator.no_sync(model)`.
+    """
+    if uses_deepspeed(accelerator):
+        # Accelerate's own `backward` would take the step at once.
+        model.set_gradient_accumulation_boundary(is_boundary=last)
+        model.backward(loss)
+    else:
+        accelerator.backward(loss)
+
+
 def apply_gradients(
     accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, clip_norm: float | None
 ) -> float:
     """Clip the gradients, step, forget them, and move the learning rate on. Returns their norm before clipping.
 
     Gradients that are not finite are not applied; the learning rate moves on all the same, as it depends on the step
-    alone. DeepSpeed has clipped and stepped at the end of the backward pass, so that only the rest is left.
+    alone. DeepSpeed clips to the norm that `build_accelerator` gave it, and skips such a step itself in fp16 alone.
     """
     if uses_deepspeed(accelerator):
+        model.step()
         norm = model.get_global_grad_norm()
         norm = math.nan if norm is None else float(norm)
     else:

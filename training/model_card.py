@@ -1,5 +1,6 @@
 """The card of a trained model: metadata that the Hub reads, and what a reader needs to use it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ def _metadata(tower: str) -> dict[str, Any]:
 
 def _usage(name: str, needs_trajectories: bool) -> str:
     trajectories = (
-        "\n\nThe processor finds the trajectories of a video itself; `trajectories=` takes those that are there already."
+        "\n\nThe processor finds the trajectories of a video itself; `trajectories=` takes those that are there."
         if needs_trajectories
         else ""
     )
@@ -89,9 +90,7 @@ def _results(config: RunConfig, metrics: Mapping[str, float]) -> str:
 def _origin(stream: StreamSettings) -> str:
     """The source, and the name of a data set on the Hub; not where its files lie."""
     path = stream.path
-    is_name = (
-        isinstance(path, str) and path.count("/") == 1 and not path.startswith((".", "/", "~")) and "*" not in path
-    )
+    is_name = isinstance(path, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", path) is not None
     return f"{stream.source} {path}" if is_name else stream.source
 
 

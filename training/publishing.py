@@ -63,17 +63,14 @@ def save_model(
 
 def check_hub(settings: HubSettings) -> None:
     """Raises `ConfigError` where an upload could only fail: without a name, a token or a network."""
+    what = f"hub.model_id={settings.model_id!r}"
     user, slash, name = settings.model_id.partition("/")
     if not (user and slash and name) or "/" in name:
-        raise ConfigError(f"hub.model_id={settings.model_id!r}: expected user/name")
+        raise ConfigError(f"{what}: expected user/name")
     if get_token() is None:
-        raise ConfigError(
-            f"hub.model_id={settings.model_id!r} needs a token: expected HF_TOKEN in the environment, or `hf auth login`"
-        )
+        raise ConfigError(f"{what} needs a token: expected HF_TOKEN in the environment, or `hf auth login`")
     if constants.HF_HUB_OFFLINE:
-        raise ConfigError(
-            f"hub.model_id={settings.model_id!r} needs the network: expected HF_HUB_OFFLINE not to be set"
-        )
+        raise ConfigError(f"{what} needs the network: expected HF_HUB_OFFLINE not to be set")
 
 
 def push(folder: str | os.PathLike, settings: HubSettings, step: int) -> str:

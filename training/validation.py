@@ -64,26 +64,16 @@ def retrieval_metrics(videos: torch.Tensor, texts: torch.Tensor) -> dict[str, fl
         raise ValueError(f"{num_texts} texts for {num_videos} videos: expected as many for each, and at least one")
     captions = num_texts // num_videos
     video_of_text = torch.arange(num_texts, device=videos.device) // captions
+    ranks = {
+        "txt2vid": _ranks(texts, video_of_text, videos, torch.arange(num_videos, device=videos.device)),
+        "vid2txt": _ranks(videos, torch.arange(num_videos, device=videos.device), texts, video_of_text),
+    }
     metrics: dict[str, float] = {}
-    for name, queries, others, own in (
-        (
-            "txt2vid",
-            texts,
-            videos,
-            lambda rows: video_of_text[rows, None] == torch.arange(num_videos, device=rows.device),
-        ),
-        ("vid2txt", videos, texts, lambda rows: rows[:, None] == video_of_text),
-    ):
-        ranks = torch.cat(
-            [
-                _ranks(queries[rows] @ others.T, own(rows))
-                for rows in torch.arange(len(queries), device=videos.device).split(_ROWS_AT_ONCE)
-            ]
-        )
+    for name, own in ranks.items():
         for recall in RECALLS:
-            metrics[f"{name}_R@{recall}"] = 100 * (ranks <= recall).double().mean().item()
+            metrics[f"{name}_R@{recall}"] = 100 * (own <= recall).double().mean().item()
         # `quantile` is the mean of the middle two, unlike torch's median.
-        metrics[f"{name}_median_rank"] = ranks.double().quantile(0.5).item()
+        metrics[f"{name}_median_rank"] = own.double().quantile(0.5).item()
     return {**metrics, "num_videos": num_videos, "num_texts": num_texts}
 
 
@@ -95,11 +85,18 @@ def gather_rows(accelerator: Accelerator, rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([own[:count] for own, count in zip(gathered, counts.tolist(), strict=True)])
 
 
-def _ranks(similarities: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """Similarities (q, c) and which candidates are right (q, c) bool, at least one each -> ranks (q,) int64."""
-    best = similarities.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
-    # A similarity that is no number is no worse than any.
-    return 1 + (~own & ~(similarities < best)).sum(1)
+def _ranks(
+    queries: torch.Tensor, video_of_query: torch.Tensor, candidates: torch.Tensor, video_of_candidate: torch.Tensor
+) -> torch.Tensor:
+    """Ranks (q,) of the right one among candidates (c, d) for queries (q, d); those of the same video are right."""
+    ranks = []
+    for rows, videos in zip(queries.split(_ROWS_AT_ONCE), video_of_query.split(_ROWS_AT_ONCE), strict=True):
+        similarities = rows @ candidates.T
+        own = videos[:, None] == video_of_candidate
+        best = similarities.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
+        # A similarity that is no number counts against the right one as well.
+        ranks.append(1 + (~own & ~(similarities < best)).sum(1))
+    return torch.cat(ranks)
 
 
 def _embed(accelerator: Accelerator, model: Any, loader: Iterable[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,7 +113,7 @@ def _embed(accelerator: Accelerator, model: Any, loader: Iterable[Batch]) -> tup
 
 
 def _in_step(accelerator: Accelerator, loader: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
-    """A process's batches; where weights are shared out, as many passes on all, the last batch again in place of none."""
+    """A process's batches; where weights are shared out, as many on all: its last again in place of none."""
     if not shards_weights(accelerator):
         yield from ((batch, True) for batch in loader)
         return
