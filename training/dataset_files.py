@@ -46,11 +46,12 @@ def hub_shards(path: str, split: str, columns: Columns, options: dict[str, Any])
     Raises `ValueError` where there is no such data set or split.
     """
     import datasets
+    from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
     try:
         builder = datasets.load_dataset_builder(path, **options)
         files = (getattr(builder.config, "data_files", None) or {}).get(split)
-        if type(builder).__name__ == "WebDataset" and files:
+        if isinstance(builder, WebDataset) and files:
             return [TarShard(_name(file, _shared_folder(files)), file, columns.suffixes) for file in files]
         num_shards = builder.as_streaming_dataset(split=split).num_shards
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
