@@ -26,7 +26,8 @@ from .samples import Clip, Sample, SampleError
 
 _CROP_TRIALS = 10
 _BLUR_REACH = 3  # standard deviations
-_FRAMES_IN_CACHE = 2
+_FRAMES_RECOLORED = 2  # at once, for the sake of the cache
+_FRAMES_BLURRED = 8
 
 _COLOR_CHANGES: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "brightness": F.adjust_brightness,
@@ -116,26 +117,28 @@ class ClipTransform:
         captions = _draw_captions(clip.captions, self.num_captions, random)
         height, width = clip.frames.shape[1:3]
         draw = draw_augmentation(self.augmentation, height, width, random)
+        pixels = augmented(clip.frames, draw, self.image_size)
         trajectory_map, num_trajectories = None, 0
         if self.feature_size is not None:
             ids = _checked_trajectories(clip).ids
             cells = cells_of_crop(ids, draw, (height, width), self.feature_size)
             trajectory_map, num_trajectories = _largest(cells, self.max_trajectories)
-        return Sample(clip.key, self._pixels(clip.frames, draw), trajectory_map, num_trajectories, captions)
+        return Sample(clip.key, pixels, trajectory_map, num_trajectories, captions)
 
-    def _pixels(self, frames: np.ndarray, draw: Draw) -> torch.Tensor:
-        """(T, H, W, 3) -> (T, 3, S, S)."""
-        # Seen from outside the channels come first; in memory they stay last, which is how bytes are scaled fastest.
-        video = tv_tensors.Video(torch.from_numpy(frames).permute(0, 3, 1, 2))
-        video = F.resized_crop(video, *draw.crop, [self.image_size] * 2, antialias=True)
-        if draw.flip:
-            video = F.horizontal_flip(video)
-        pixels = video.as_subclass(torch.Tensor).contiguous()
-        if draw.colors:
-            _change_colors(pixels, draw.colors)
-        if draw.blur_sigma is not None:
-            pixels = blurred(pixels, draw.blur_sigma)
-        return F.rgb_to_grayscale(pixels, num_output_channels=3).contiguous() if draw.grayscale else pixels
+
+def augmented(frames: np.ndarray, draw: Draw, size: int) -> torch.Tensor:
+    """(T, H, W, 3) uint8 -> (T, 3, S, S) uint8, all frames changed in the same way; `size` is S."""
+    # Seen from outside the channels come first; in memory they stay last, which is how bytes are scaled fastest.
+    video = tv_tensors.Video(torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2))
+    video = F.resized_crop(video, *draw.crop, [size, size], antialias=True)
+    if draw.flip:
+        video = F.horizontal_flip(video)
+    pixels = video.as_subclass(torch.Tensor).contiguous()
+    if draw.colors:
+        _change_colors(pixels, draw.colors)
+    if draw.blur_sigma is not None:
+        pixels = _blurred(pixels, draw.blur_sigma)
+    return F.rgb_to_grayscale(pixels, num_output_channels=3).contiguous() if draw.grayscale else pixels
 
 
 def cells_of_crop(ids: np.ndarray, draw: Draw, size: tuple[int, int], grid: int) -> torch.Tensor:
@@ -157,22 +160,25 @@ def cells_of_crop(ids: np.ndarray, draw: Draw, size: tuple[int, int], grid: int)
     return (F.horizontal_flip(cells) if draw.flip else cells).as_subclass(torch.Tensor)
 
 
-def blurred(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
+def _blurred(pixels: torch.Tensor, sigma: float) -> torch.Tensor:
     """(T, 3, S, S) uint8 -> the same, blurred by a Gaussian of `sigma` pixels."""
     # Mirrored borders allow for no more than one picture's side.
     reach = min(math.ceil(_BLUR_REACH * sigma), min(pixels.shape[-2:]) - 1)
     side = 2 * reach + 1
     # A convolution is fastest where channels are last and fill the vector unit, so frames become channels; one along
     # rows and one along columns make the Gaussian.
-    as_channels = pixels.reshape(1, -1, *pixels.shape[-2:]).contiguous(memory_format=torch.channels_last)
-    along_rows = F.gaussian_blur(as_channels.to(torch.float32), [side, 1], [sigma, sigma])
-    both = F.gaussian_blur(along_rows, [1, side], [sigma, sigma])
-    return both.round_().to(torch.uint8).reshape(pixels.shape).contiguous()
+    result = torch.empty_like(pixels)
+    for frames, blurry in zip(pixels.split(_FRAMES_BLURRED), result.split(_FRAMES_BLURRED), strict=True):
+        channels = frames.reshape(1, -1, *frames.shape[-2:]).contiguous(memory_format=torch.channels_last)
+        along_rows = F.gaussian_blur(channels.to(torch.float32), [side, 1], [sigma, sigma])
+        both = F.gaussian_blur(along_rows, [1, side], [sigma, sigma])
+        blurry.copy_(both.round_().reshape(frames.shape))
+    return result
 
 
 def _change_colors(pixels: torch.Tensor, colors: tuple[tuple[str, float], ...]) -> None:
     """Change (T, 3, S, S) uint8 in place."""
-    for frames in pixels.split(_FRAMES_IN_CACHE):
+    for frames in pixels.split(_FRAMES_RECOLORED):
         changed = frames.to(torch.float32).div_(255)
         for name, factor in colors:
             changed = _COLOR_CHANGES[name](changed, factor)

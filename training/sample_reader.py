@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import cv2
 import torch
 from torch.utils.data import Dataset
 
@@ -77,12 +76,10 @@ def as_they_are(results: list[Result]) -> list[Result]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread for torch and OpenCV, as in a worker: how sums are split among threads changes their last bits."""
-    threads = torch.get_num_threads(), cv2.getNumThreads()
+    """One thread for torch, as in a worker: how a sum is split among threads changes its last bits."""
+    num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
+        torch.set_num_threads(num_threads)

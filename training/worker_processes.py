@@ -15,6 +15,8 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, Pipe
 from threading import Thread
 
+import cv2
+
 START_METHOD = "forkserver"
 
 _LEFT_TO_THE_TRAINER = (signal.SIGTERM, signal.SIGINT)
@@ -37,12 +39,14 @@ class Lifeline:
 
 
 class WorkerStart:
-    """Ends the worker process that calls it as soon as the lifeline breaks."""
+    """Makes the worker process that calls it end as soon as the lifeline breaks, and use one core."""
 
     def __init__(self, lifeline: Connection):
         self._lifeline = lifeline
 
     def __call__(self, worker: int) -> None:
+        # Torch's DataLoader does the same for torch.
+        cv2.setNumThreads(1)
         Thread(target=self._watch, name="lifeline", daemon=True).start()
 
     def _watch(self) -> None:
