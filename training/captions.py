@@ -28,7 +28,7 @@ def read_captions(found: dict[str, Any], fields: tuple[str, ...] = ()) -> tuple[
     """
     texts: tuple[str, ...] = ()
     for name, stored in found.items():
-        value = _parsed(name, value_in(stored, name, fields))
+        value = _parsed(name, value_in(stored, name, fields), is_json=_is_json(name) and not fields)
         captions = _texts(name, _field(value) if isinstance(value, dict) else value)
         if len(captions) > len(texts):
             texts = captions
@@ -42,9 +42,7 @@ def value_in(stored: Any, name: str, fields: tuple[str, ...]) -> Any:
 
     Raises `SampleError` where a field is missing.
     """
-    value = stored
-    if fields and not isinstance(stored, dict):
-        value = _parsed(name if name.endswith("json") else f"{name}, as json", stored)
+    value = _parsed(name, stored, is_json=True) if fields else stored
     for field in fields:
         if not isinstance(value, dict) or field not in value:
             has = f"has {sorted(value)}" if isinstance(value, dict) else f"is {type(value).__name__}"
@@ -53,7 +51,12 @@ def value_in(stored: Any, name: str, fields: tuple[str, ...]) -> Any:
     return value
 
 
-def _parsed(name: str, stored: Any) -> Any:
+def _is_json(name: str) -> bool:
+    return name.lower().endswith("json")
+
+
+def _parsed(name: str, stored: Any, is_json: bool) -> Any:
+    """Text and lists as they are; bytes as text; text that holds JSON, or a list, as what it holds."""
     value = stored.read() if isinstance(stored, FilePart) else stored
     if isinstance(value, (bytes, bytearray, memoryview)):
         try:
@@ -62,7 +65,7 @@ def _parsed(name: str, stored: Any) -> Any:
             raise SampleError(f"{name} is not UTF-8 ({error})") from error
     if not isinstance(value, str):
         return value
-    if name.lower().endswith("json"):
+    if is_json:
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
