@@ -123,6 +123,15 @@ class TestWrongInputs:
         with pytest.raises(ValueError, match=r"decay=1\.5 is out of range: expected 0 to 1"):
             MovingAverage(torch.nn.Linear(1, 1), 1.5)
 
+    def test_sharded_weights(self):
+        model = torch.nn.Linear(1, 1)
+        average = MovingAverage(model, 0.9)
+        model.weight.data = torch.empty(0)
+        with pytest.raises(
+            ValueError, match=r"weight has shape \(0,\): expected \(1, 1\)\. An average needs whole"
+        ):
+            average.update(model)
+
     def test_another_model_s_state(self):
         average = MovingAverage(torch.nn.Linear(1, 1), 0.9)
         with pytest.raises(ValueError, match=r"\['bias'\] are in one alone"):

@@ -9,7 +9,7 @@ from tower_models import TOWERS
 from transformers import get_cosine_schedule_with_warmup
 
 from trajvit.modeling_trajvit import TrajViTContrastiveConfig, TrajViTForContrastive
-from trajvit.training.optimizer import build_optimizer, build_schedule, is_finite_norm, parameter_groups
+from trajvit.training.optimizer import build_optimizer, build_schedule, parameter_groups
 from trajvit.training.run_config import OptimizerSettings
 
 # Parameters of two and more dimensions that are no weights: by their names at the time of writing.
@@ -168,11 +168,3 @@ class TestSchedule:
     def test_a_warm_up_longer_than_the_run(self, warmup_steps):
         with pytest.raises(ValueError, match=rf"warmup_steps={warmup_steps}: expected 0 to the run's num_steps=10"):
             rates(10, warmup_steps, OptimizerSettings())
-
-
-@pytest.mark.parametrize(
-    ("norm", "finite"),
-    [(1.0, True), (float("nan"), False), (torch.tensor(float("inf")), False), (torch.tensor(2.0), True), (None, True)],
-)
-def test_finite_norms(norm, finite):
-    assert is_finite_norm(norm) is finite

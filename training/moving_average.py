@@ -17,22 +17,28 @@ class MovingAverage:
         model: Without the wrappers of distributed training.
         decay: Share of the average that an update keeps.
 
-    Raises `ValueError` for a decay outside 0 to 1, and for a model whose weights are sharded over processes.
+    Raises `ValueError` for a decay outside 0 to 1.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         if not 0 <= decay <= 1:
             raise ValueError(f"decay={decay} is out of range: expected 0 to 1.")
-        for name, parameter in model.named_parameters():
-            if hasattr(parameter, "ds_id"):
-                raise ValueError(f"{name} is sharded by ZeRO-3: expected whole weights to average, as up to ZeRO-2.")
         self.decay = decay
         self._average = {name: _precise(tensor).clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """average = decay * average + (1 - decay) * value, for each value of `model`."""
+        """average = decay * average + (1 - decay) * value, for each value of `model`.
+
+        Raises `ValueError` for values of other shapes, such as the shards that ZeRO-3 leaves in a model.
+        """
         state = model.state_dict()
+        for name, average in self._average.items():
+            if state[name].shape != average.shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(state[name].shape)}: expected {tuple(average.shape)}. An average needs "
+                    "whole weights, which ZeRO-3 does not leave in a model."
+                )
         floating = [name for name, average in self._average.items() if average.is_floating_point()]
         averages = [self._average[name] for name in floating]
         torch._foreach_lerp_(averages, [_precise(state[name]) for name in floating], 1 - self.decay)

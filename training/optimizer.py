@@ -76,8 +76,3 @@ def _warmup_and_cosine(num_steps: int, warmup_steps: int, settings: OptimizerSet
         return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
     return share
-
-
-def is_finite_norm(norm: torch.Tensor | float | None) -> bool:
-    """Whether a gradient of this norm can be followed. None, where DeepSpeed looks after it itself, can."""
-    return norm is None or math.isfinite(float(norm))
