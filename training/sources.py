@@ -1,6 +1,7 @@
 """From the settings of a stream to its `Source`."""
 
 from .clip_reading import Reading
+from .config_file import ConfigError
 from .run_config import StreamSettings
 from .samples import Source
 
@@ -15,37 +16,41 @@ def build_source(settings: StreamSettings, reading: Reading) -> Source:
         reading: What the run needs of every sample.
 
     Raises:
-        ValueError: There is no such data set, or it does not have what it needs; the message names the stream.
+        ConfigError: There is no such data set, or it does not have what it needs; the message names the stream.
     """
-    if settings.source == "synthetic":
-        if settings.subset is not None:
-            raise ValueError(f"stream {settings.name}: subset={settings.subset} needs stored data: use num_samples")
-        from .synthetic import SyntheticSource
+    try:
+        return _synthetic(settings) if settings.path is None else _stored(settings, settings.path, reading)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"stream {settings.name}: {error}") from error
 
-        return SyntheticSource(
-            name=settings.name,
-            split=settings.split,
-            media=settings.media,
-            num_samples=settings.num_samples,
-            num_frames=settings.num_frames,
-            options=settings.options,
-        )
+
+def _synthetic(settings: StreamSettings) -> Source:
+    from .synthetic import SyntheticSource
+
+    if settings.subset is not None:
+        raise ValueError(f"subset={settings.subset} needs stored data; expected num_samples alone")
+    return SyntheticSource(
+        name=settings.name,
+        split=settings.split,
+        media=settings.media,
+        num_samples=settings.num_samples,
+        num_frames=settings.num_frames,
+        options=settings.options,
+    )
+
+
+def _stored(settings: StreamSettings, path: str | list[str], reading: Reading) -> Source:
     from .dataset_source import DatasetSource
 
-    if settings.path is None:
-        raise ValueError(f"{settings.name}: source={settings.source!r} needs a path")
-    try:
-        return DatasetSource(
-            settings.name,
-            settings.path,
-            reading,
-            split=settings.split,
-            media=settings.media,
-            columns=dict(settings.columns),
-            num_frames=settings.num_frames,
-            num_samples=settings.num_samples,
-            subset=settings.subset,
-            options=settings.options,
-        )
-    except ValueError as error:
-        raise ValueError(f"stream {settings.name}: {error}") from error
+    return DatasetSource(
+        settings.name,
+        path,
+        reading,
+        split=settings.split,
+        media="image" if settings.source == "datacomp" else settings.media,
+        columns=dict(settings.columns),
+        num_frames=settings.num_frames,
+        num_samples=settings.num_samples,
+        subset=settings.subset,
+        options=settings.options,
+    )

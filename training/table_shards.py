@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from .samples import SampleError
@@ -81,13 +81,20 @@ class HubShard:
 
     def records(self) -> Iterator[Record]:
         """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
-        import datasets
 
         def rows() -> Any:
-            stream = datasets.load_dataset(self.path, split=self.split, streaming=True, **self.options)
+            stream = _stream_of(self.path, self.split, json.dumps(self.options))
             return stream.shard(num_shards=self.num_shards, index=self.number)
 
         return _streamed(self.name, rows)
+
+
+@lru_cache(maxsize=8)
+def _stream_of(path: str, split: str, options: str) -> Any:
+    """A data set with an id, which is asked of the Hub only once."""
+    import datasets
+
+    return datasets.load_dataset(path, split=split, streaming=True, **json.loads(options))
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class TarShard:
                 contents = archive.extractfile(header) if keep_contents else None
                 value = contents.read() if contents else FilePart(self.path, header.offset_data, header.size)
                 yield _Member(*split, value)
-            if not isinstance(archive.fault, tarfile.EOFHeaderError):
+            if not isinstance(archive.fault, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
                 raise tarfile.ReadError(f"no header and no end at byte {archive.offset}: {archive.fault}")
 
     def _split(self, path: str) -> tuple[str, str] | None:
