@@ -3,7 +3,6 @@
 import re
 from typing import Any
 
-import torch
 from torch import nn
 
 from trajvit.modeling_trajvit import TrajViTForContrastive
@@ -30,7 +29,7 @@ def add_lora(model: TrajViTForContrastive, settings: LoraSettings) -> Any:
     except ValueError as error:
         raise ConfigError(f"lora.target_modules={settings.target_modules!r}: {error}") from None
     for name in settings.train:
-        _train(model, name)
+        _train(adapted, name)
     return adapted
 
 
@@ -45,13 +44,15 @@ def merge_lora(model: Any) -> TrajViTForContrastive:
     return merged.requires_grad_(True)
 
 
-def _train(model: nn.Module, name: str) -> None:
-    """Train a module or a parameter whole: it is called `name`, or lies somewhere under that name."""
+def _train(adapted: Any, name: str) -> None:
+    """Train the module or the parameter of this full name whole."""
     # peft copies modules that it trains whole, and knows no parameters without a module; here they stay where they are.
-    found: list[torch.Tensor] = []
-    for full_name, parameter in model.named_parameters():
-        if f".{name}." in f".{full_name}." and "lora_" not in full_name:
-            found.append(parameter.requires_grad_(True))
+    model = adapted.get_base_model()
+    found = [
+        parameter.requires_grad_(True)
+        for full_name, parameter in model.named_parameters()
+        if f"{full_name}.".startswith(f"{name}.") and "lora_" not in full_name
+    ]
     if not found:
-        top = [child for child, _ in model.named_children()] + [child for child, _ in model.named_parameters("", False)]
-        raise ConfigError(f"lora.train={name!r} is not in the model: expected a module or a parameter, such as {top}")
+        top = [child for child, _ in [*model.named_children(), *model.named_parameters(recurse=False)]]
+        raise ConfigError(f"lora.train={name!r} is not in the model: expected full names, such as {top}")
