@@ -9,12 +9,13 @@ import numpy as np
 
 from trajvit.processing.scene_shapes import shape_coverage
 
-_HALF = 0.5
-_OUTSIDE = 0.03  # Between a thing that is out of sight and the frame.
+_HALF = 0.485  # From the middle to where things end that are in the picture as a whole.
+_OUTSIDE = 0.53  # From the middle to where things end that are out of sight.
 _TRAVEL = (0.3, 0.45)
 _HOPS = 2
 _NEAR_BY_FAR = 2.2  # Times a thing grows while it comes closer.
 _RADIUS = (0.18, 0.24)
+_FILLED = 0.95  # Share of its extent that an outline takes.
 _PIXELS = 150  # Of a frame height, to find where outlines touch.
 _SEEN = 0.75  # Share of the shot that it takes to enter or leave.
 _DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
@@ -58,10 +59,16 @@ def free_path(rng: np.random.Generator, steps: list[tuple[str, np.ndarray]], ext
     return Path(rng.uniform(low, high) + offsets, extents)
 
 
-def passing_paths(rng: np.random.Generator, num_frames: int, mover: float, target: float) -> tuple[Path, Path]:
-    """Draw the paths of a thing that goes past another, from one side of it to the other, and of that other one."""
+def passing_paths(rng: np.random.Generator, num_frames: int, mover: float, target: float) -> tuple[Path, Path] | None:
+    """Draw the paths of a thing that goes past another, from one side of it to the other, and of that other one.
+
+    None if the things are too large to be apart at both ends.
+    """
     room = _HALF - mover / 2
-    spot, height, offset = rng.uniform(-1, 1, 3) * (0.05, 0.2, 0.05)
+    slack = room - _FILLED * (mover + target) / 2
+    if slack < 0:
+        return None
+    spot, height, offset = rng.uniform(-1, 1, 3) * (min(0.05, slack), 0.2, 0.05)
     reach = _HALF - max(mover, target) / 2
     height = float(np.clip(height, -reach, reach))
     along = room * (2 * progress(num_frames) - 1)
@@ -131,7 +138,7 @@ def _offsets(rng: np.random.Generator, motion: str, rise: np.ndarray) -> np.ndar
 
 def _crossing_the_border(rng: np.random.Generator, motion: str, rise: np.ndarray, extent: float) -> Path:
     """A path (N, 2) across the left or right border; all of the thing is outside at one end and inside at the other."""
-    inside, outside = rng.uniform(-0.15, 0.15), -_HALF - extent / 2 - _OUTSIDE
+    inside, outside = rng.uniform(-0.15, 0.15), -_OUTSIDE - extent / 2
     if motion.startswith("enter"):
         x = outside + (inside - outside) * np.minimum(rise / _SEEN, 1)
     else:

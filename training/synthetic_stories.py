@@ -144,9 +144,12 @@ def _passing(rng: np.random.Generator, split: str, num_frames: int, number: int)
     in_front = bool(rng.random() < 0.5)
     motion = "pass_front" if in_front else "pass_behind"
     things = _draw_things(rng, split, [[motion], ["still"]])
-    if things is None or things[0].size == things[1].size == "large":
+    # A small thing would hide little of a large one.
+    if things is None or things[1 if in_front else 0].size == "large":
         return None
     paths = passing_paths(rng, num_frames, *_extents(rng, things))
+    if paths is None:
+        return None
     mover, target = (1, 0) if in_front else (0, 1)
     if in_front:
         things, paths = things[::-1], paths[::-1]
@@ -155,6 +158,7 @@ def _passing(rng: np.random.Generator, split: str, num_frames: int, number: int)
 
 def _striking(rng: np.random.Generator, split: str, num_frames: int, number: int) -> Cast | None:
     things = _draw_things(rng, split, [["hit"], ["struck"]])
+    # Two large ones would not have the room to move.
     if things is None or "large" in (things[0].size, things[1].size):
         return None
     mover, target = _extents(rng, things)
