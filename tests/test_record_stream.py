@@ -148,18 +148,18 @@ class TestResume:
 
 
 class TestShuffling:
-    def test_every_epoch_has_its_own_order(self):
-        source = lists([5] * 8)
-        orders = [names(epoch_of(source, epoch, seed=2, shuffle_block=16)) for epoch in range(4)]
+    @pytest.mark.parametrize(("sizes", "block"), [([5] * 8, 16), ([1] * 40, 1), ([40], 40)])
+    def test_every_epoch_has_its_own_order(self, sizes, block):
+        source = lists(sizes)
+        orders = [names(epoch_of(source, epoch, seed=2, shuffle_block=block)) for epoch in range(4)]
         assert len({tuple(order) for order in orders}) == 4
         assert all(sorted(order) == sorted(orders[0]) for order in orders)
 
-    def test_so_has_every_seed_and_every_source(self):
-        source, other = lists([5] * 8), replace(lists([5] * 8), name="other")
+    @pytest.mark.parametrize(("sizes", "block"), [([1] * 40, 1), ([40], 40)])
+    def test_so_has_every_seed_and_every_source(self, sizes, block):
+        sources = (lists(sizes), replace(lists(sizes), name="other"))
         orders = {
-            tuple(names(epoch_of(which, 0, seed=seed, shuffle_block=16)))
-            for which in (source, other)
-            for seed in (0, 1)
+            tuple(names(epoch_of(source, 0, seed=seed, shuffle_block=block))) for source in sources for seed in (0, 1)
         }
         assert len(orders) == 4
 
