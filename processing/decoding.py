@@ -46,8 +46,8 @@ def decode_video(
         fps: Frames per second of arrays and lists, 24 unless given; files have their own.
         data_format: "channels_first" or "channels_last" for arrays; unless given, the shape decides
             (see `frame_arrays`).
-        threads: Of a video's decoder, at least 1; None for as many as FFmpeg finds fit. One is best where several
-            processes decode. It does not change the frames.
+        threads: Of a video's decoder, and of the conversion to RGB, at least 1; None for as many as FFmpeg finds fit.
+            One is best where several processes decode. It does not change the frames.
 
     Returns:
         `VideoFrames`. Rotation metadata is applied; transparency is laid over white.

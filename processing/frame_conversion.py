@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
@@ -14,6 +15,10 @@ from .frame_size import fit_short_side
 _MATRICES = {1: "ITU709", 7: "SMPTE240M"}
 
 
+# From release 17 on PyAV scales with several threads, and takes their number.
+_HAS_THREADS = int(av.__version__.split(".")[0]) >= 17
+
+
 class FrameConverter:
     """Converts the frames of one video to (H, W, 3) uint8 RGB, all of one size.
 
@@ -24,10 +29,12 @@ class FrameConverter:
 
     Args:
         short_side: Pixels; a larger first frame is scaled down to it. None keeps the size.
+        threads: None for as many as FFmpeg finds fit.
     """
 
-    def __init__(self, short_side: int | None):
+    def __init__(self, short_side: int | None, threads: int | None = None):
         self._short_side = short_side
+        self._threads = {"threads": threads or 0} if _HAS_THREADS else {}
         self._size: tuple[int, int] | None = None
         # One reformatter for all frames keeps FFmpeg's scaler, which is costly to set up.
         self._reformatter: Any = VideoReformatter()
@@ -48,6 +55,7 @@ class FrameConverter:
             src_colorspace=_MATRICES.get(frame.colorspace),
             dst_colorspace="ITU601",
             interpolation="AREA",
+            **self._threads,
         ).to_ndarray()
         if has_alpha:
             image = over_white(image)

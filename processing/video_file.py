@@ -62,7 +62,7 @@ class VideoFile:
     Args:
         opener: Gives what PyAV opens: a path, a URL, or a file object at its start. Called once for each reading.
         name: What error messages and warnings call it.
-        threads: Of the decoder; None for as many as FFmpeg finds fit.
+        threads: Of the decoder, and of the conversion to RGB; None for as many as FFmpeg finds fit.
 
     Raises:
         VideoDecodingError: If it cannot be opened, or holds no frame of video.
@@ -185,7 +185,7 @@ class VideoFile:
 
     def _convert(self, frames: Iterator[Any], count: int, short_side: int | None) -> np.ndarray:
         """Convert frames to one (count, H, W, 3) uint8 array as they come, so that each is in memory once."""
-        convert = FrameConverter(short_side)
+        convert = FrameConverter(short_side, self._threads)
         stack = None
         num_converted = 0
         for frame in frames:
