@@ -4,6 +4,7 @@ import csv
 import json
 
 import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -164,6 +165,12 @@ class TestTextTables:
         assert results[:2] == [("one",), ("a", "b")]
         assert results[2].startswith("is no JSON")
         assert results[3:] == ["is list: expected an object", "is not UTF-8", ("d",)]
+
+    def test_a_url(self):
+        with fsspec.open("memory://tables/list.tsv", "wb") as file:
+            file.write(b"path\tcaption\nmemory://k.mp4\tone\nmemory://l.mp4\t2\n")
+        source = source_of("memory://tables/list.tsv")
+        assert [row["media"] for row in source.rows(0)] == ["memory://k.mp4", "memory://l.mp4"]
 
     def test_a_json_file(self, tmp_path):
         (tmp_path / "1.mp4").write_bytes(video_bytes(1))

@@ -14,6 +14,7 @@ from .tar_shards import TarShard
 _TAR = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.xz")
 _STREAMED = ("parquet", "arrow", "json")
 _LINES = ("csv", "tsv", "jsonl")
+_HF_FORMATS = {"tsv": "csv", "jsonl": "json"}
 _FORMATS = (*_TAR, *_STREAMED, *_LINES)
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -113,12 +114,12 @@ def _shard(file: str, name: str, columns: Columns, options: dict[str, Any]) -> S
         return TarShard(name, file, columns.suffixes)
     suffix = lower.rsplit(".", 1)[-1]
     if suffix in _LINES and "://" not in file:
-        separator = options.get("sep", "\t" if suffix == "tsv" else ",")
         if set(options) - {"sep"}:
             raise ValueError(f"options {sorted(options)} of {name}: expected sep alone for {suffix} files")
-        return TextTableShard(name, file, separator)
+        return TextTableShard(name, file, options.get("sep", "\t" if suffix == "tsv" else ","))
     if suffix in _FORMATS:
-        return TableShard(name, file, {"tsv": "csv", "jsonl": "json"}.get(suffix, suffix), options)
+        separator = {"sep": "\t"} if suffix == "tsv" else {}
+        return TableShard(name, file, _HF_FORMATS.get(suffix, suffix), {**separator, **options})
     raise ValueError(f"{file} is of no known format: expected one of {', '.join(_FORMATS)}, or media files alone")
 
 

@@ -19,7 +19,7 @@ class TableShard:
     Attributes:
         name: What messages call it.
         path: The file, or a URL.
-        format: `parquet`, `arrow` or `json`.
+        format: `parquet`, `arrow`, `json` or `csv`.
         options: Keyword arguments of `datasets.load_dataset`.
     """
 
