@@ -137,7 +137,7 @@ class TrainingLog:
         for process in gather_object([self._reasons]):
             reasons.update(process)
         if self._accelerator.is_main_process and reasons:
-            print(f"skipped {reasons.total()} samples, which {self._skips.name} names:", flush=True)
+            print(f"skipped {reasons.total()} samples, named in {self._skips.stem}*.jsonl:", flush=True)
             for reason, count in reasons.most_common(10):
                 print(f"  {count} x {reason}", flush=True)
         self._accelerator.end_training()
