@@ -17,7 +17,8 @@ _PERIODS = (3.0, 4.0)
 
 
 def paint_material(rng: np.random.Generator, color: str, material: str, size: int) -> Texture:
-    """Draw a (size, size) texture whose mean colour is that of `color`, lightened and darkened as `material` says.
+    """Draw a (size, size) texture whose mean colour is about that of `color`, lightened and darkened as `material`
+    says.
 
     Raises ValueError for a colour that is not in COLOR_NAMES or a material that is not in MATERIALS.
     """
@@ -28,7 +29,7 @@ def paint_material(rng: np.random.Generator, color: str, material: str, size: in
     relief = _photographed(rng, material, size) if material in _PHOTOGRAPHED else _drawn(rng, material, size)
     base = np.array(COLOR_NAMES[color], np.float32)
     pixels = np.clip(base * (1 + (relief - relief.mean()))[..., None], 0, 255)
-    # Light channels lose some of their highlights; what is lost goes to all pixels, so that the mean stays.
+    # Light channels lose some of their highlights; what is lost goes to all pixels, so that the mean nearly stays.
     pixels = np.clip(pixels + (base - pixels.mean((0, 1))), 0, 255).astype(np.float32)
     return Texture(pixels, material, color, material == "plain")
 

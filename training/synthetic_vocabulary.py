@@ -2,7 +2,7 @@
 
 import re
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from trajvit.processing.scene_materials import MATERIALS
@@ -41,5 +41,6 @@ def synthetic_tokenizer() -> PreTrainedTokenizerFast:
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[(token, words[token]) for token in ("[CLS]", "[SEP]")],
     )
+    tokenizer.decoder = decoders.WordPiece()  # For its spaces: none before a comma.
     named = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL_TOKENS, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_LENGTH, **named)
