@@ -1,4 +1,4 @@
-"""Configuration files of training runs: defaults from the paper, overrides, and errors that name key and legal values."""
+"""Configuration files of runs: defaults from the paper, overrides, and errors that name the key and legal values."""
 
 import re
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_uncounted_samples():
     streams = [{"name": "v"}, {"name": "w"}]
     with pytest.raises(ConfigError, match=r"data.w.num_samples is missing.*max_steps"):
         plan_run(make_config(streams), {"v": 10, "w": None})
-    with pytest.raises(ConfigError, match="data.w.weight is missing"):
+    with pytest.raises(ConfigError, match=r"data.w.weight is missing"):
         plan_run(make_config(streams, max_steps=9, warmup_steps=1), {"v": 10, "w": None})
     plan = plan_run(make_config(streams[:1], max_steps=9, warmup_steps=1), {"v": None})
     assert (plan.num_steps, plan.warmup_steps, plan.steps_per_epoch) == (9, 1, None)

@@ -4,6 +4,7 @@ from trajvit.processing.processing_trajvit import TrajViTProcessor
 
 from .augmentation import ClipTransform
 from .clip_loader import ClipLoader
+from .config_file import ConfigError
 from .mixed_batches import MixedBatches
 from .record_stream import Position, RecordStream
 from .run_config import AugmentationSettings, RunConfig, StreamSettings
@@ -14,9 +15,11 @@ from .sources import Reading, build_source
 
 
 def open_sources(config: RunConfig, processor: TrajViTProcessor) -> dict[str, Source]:
-    """The sources of all streams, by name; read only once they are asked for rows. Raises as `build_source`."""
-    reading = _reading(config, processor)
-    return {stream.name: build_source(stream, reading) for stream in config.data}
+    """The sources of all streams, by name; no more than their first records are read before they are asked for rows.
+
+    Raises `ConfigError` where there is no such data set, or it does not have what it needs.
+    """
+    return {stream.name: _open(stream, config, processor) for stream in config.data}
 
 
 def training_batches(
@@ -55,7 +58,7 @@ def held_out_batches(
     config: RunConfig, stream: StreamSettings, processor: TrajViTProcessor, rank: int, num_ranks: int
 ) -> ClipLoader:
     """This rank's part of the held-out samples, in order and only resized. Close it at the end."""
-    source = build_source(stream, _reading(config, processor))
+    source = _open(stream, config, processor)
     return ClipLoader(
         RecordStream(
             source,
@@ -75,12 +78,16 @@ def held_out_batches(
     )
 
 
-def _reading(config: RunConfig, processor: TrajViTProcessor) -> Reading:
-    return Reading(
+def _open(stream: StreamSettings, config: RunConfig, processor: TrajViTProcessor) -> Source:
+    reading = Reading(
         needs_trajectories=processor.video_processor.generate_trajectories,
         generator=config.loader.trajectory_generator,
         max_trajectories=config.loader.max_trajectories,
     )
+    try:
+        return build_source(stream, reading)
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
 
 
 def _transform(

@@ -21,6 +21,7 @@ from torch import nn
 
 from .acceleration import backward, uses_deepspeed
 from .batch_chunks import count_vision_tokens, cut_chunks, split_to, take_chunk, text_rows
+from .config_file import ConfigError
 from .global_contrastive import GlobalSimilarities, global_similarities, num_processes
 from .run_config import LossSettings
 
@@ -106,10 +107,10 @@ class ContrastiveStep:
     def _check_norms(self) -> None:
         for name, module in self.model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-                raise ValueError(
-                    f"chunk_size={self.settings.chunk_size}, chunk_tokens={self.settings.chunk_tokens}: the batch norm "
-                    f"{name} takes its statistics from a chunk, so that the loss would depend on the chunks; expected "
-                    "frozen batch norms, or neither of the two."
+                raise ConfigError(
+                    f"loss.chunk_size={self.settings.chunk_size}, loss.chunk_tokens={self.settings.chunk_tokens}: the "
+                    f"batch norm {name} takes its statistics from a chunk, so that the loss depends on the chunks; "
+                    "expected model.batch_norm=frozen, or neither of the two."
                 )
 
     def _chunked(

@@ -1,5 +1,6 @@
 """The contrastive model and the processor that a run trains, new or from a checkpoint."""
 
+from types import MethodType
 from typing import Any
 
 import torch
@@ -54,13 +55,14 @@ def set_batch_norm(model: Any, statistics: str) -> Any:
     if statistics == "frozen":
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                # Before every use: whoever sets the whole model to training mode would set these too.
-                module.register_forward_pre_hook(_keep_statistics)
+                module.eval()
+                # Whoever sets the whole model to training mode asks each of its modules.
+                vars(module)["train"] = MethodType(_stay_as_it_is, module)
     return model
 
 
-def _keep_statistics(module: nn.Module, inputs: Any) -> None:
-    module.eval()
+def _stay_as_it_is(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
 
 
 def _new_model(settings: ModelSettings, num_frames: int, tokenizer: PreTrainedTokenizerBase) -> TrajViTForContrastive:

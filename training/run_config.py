@@ -112,14 +112,14 @@ class LoaderSettings:
         num_workers: Processes that decode and augment, for each training process; 0 for none.
         prefetch: Samples in flight for each of them.
         shuffle_block: Records that are read together and shuffled, beside the shuffling of whole shards; resuming reads
-            at most so many again.
+            at most so many again. 0 keeps the data set's order.
         trajectory_generator: Settings of `TrajectoryGenerator` for samples that bring no trajectories.
         max_trajectories: Cap of a sample's trajectories.
     """
 
     num_workers: CountOrZero = 8
     prefetch: Count = 8
-    shuffle_block: Count = 1024
+    shuffle_block: CountOrZero = 1024
     trajectory_generator: dict[str, Any] = Field(default_factory=dict)
     max_trajectories: Count = 128
 
