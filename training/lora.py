@@ -21,9 +21,9 @@ def add_lora(model: TrajViTForContrastive, settings: LoraSettings) -> Any:
     from peft import LoraConfig, get_peft_model
 
     targets = settings.target_modules or attention_projections(model)
-    config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=targets
-    )
+    # peft divides it by the rank; it need not be whole, whatever its annotation says.
+    alpha: Any = settings.alpha
+    config = LoraConfig(r=settings.rank, lora_alpha=alpha, lora_dropout=settings.dropout, target_modules=targets)
     try:
         adapted: Any = get_peft_model(model, config)
     except ValueError as error:

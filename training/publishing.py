@@ -78,5 +78,5 @@ def push(folder: str | os.PathLike, settings: HubSettings, step: int) -> str:
     api = HfApi()
     api.create_repo(settings.model_id, private=settings.private, exist_ok=True)
     return api.upload_folder(
-        repo_id=settings.model_id, folder_path=folder, commit_message=f"Model after {step} steps"
+        repo_id=settings.model_id, folder_path=str(folder), commit_message=f"Model after {step} steps"
     ).commit_url
