@@ -1,12 +1,14 @@
 """From rows to clips: which frames, which captions, and trajectories that are stored or generated."""
 
+import io
 import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numbered_videos import numbers_of
+from numbered_videos import numbered, numbers_of
+from PIL import Image
 from shard_files import image_bytes, sample, trajectory_bytes, video_bytes, write_tar
 
 from trajvit.processing.decoding import decode_video
@@ -85,8 +87,11 @@ class TestStoredTrajectories:
             source.read(next(source.rows(0)))
 
     def test_are_not_looked_at_for_towers_without(self, tmp_path):
-        (clip,) = clips_of(tmp_path, with_trajectories("k", b"no trajectories"), needs_trajectories=False)
-        assert clip.trajectories is None
+        files = with_trajectories("k", b"no trajectories")
+        source = source_of(write_tar(tmp_path / "0.tar", files), needs_trajectories=False)
+        (row,) = source.rows(0)
+        assert row["trajectories"] is None
+        assert source.read(row).trajectories is None
 
     def test_a_column_that_no_sample_has_is_named(self, tmp_path):
         path = write_tar(tmp_path / "0.tar", sample("k"))
@@ -145,6 +150,14 @@ class TestFrames:
         files = [("k.mp4", video_bytes(5, 3)), ("k.txt", b"a")]
         (clip,) = clips_of(tmp_path, files, needs_trajectories=False)
         assert numbers_of(clip.frames) == [5, 6, 7]
+
+    def test_of_an_animated_image_are_one_in_a_stream_of_images(self, tmp_path):
+        animation = io.BytesIO()
+        first, *others = [Image.fromarray(numbered(number)) for number in range(8)]
+        first.save(animation, "WEBP", save_all=True, append_images=others, lossless=True)
+        files = [("k.webp", animation.getvalue()), ("k.txt", b"a")]
+        (clip,) = clips_of(tmp_path, files, needs_trajectories=False, media="image")
+        assert numbers_of(clip.frames) == [4]
 
     @pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="no example videos")
     def test_of_a_real_clip(self, tmp_path):

@@ -282,6 +282,13 @@ class TestSubsets:
         for found, expected in zip(kept, (5000, 10_000, 20_000), strict=True):
             assert abs(len(found) - expected) <= 5 * 71  # standard deviations of 10,000 in 20,000
 
+    def test_are_the_same_on_every_machine(self):
+        # `echo -n '["subset","0001"]' | b2sum -l 64`, as a share of 2^64, is 0.59996 for 0001, 0.01917 for 0002, ...
+        shares = {"0001": 0.59996, "0002": 0.01917, "0003": 0.56891, "0004": 0.65217, "0005": 0.50780, "0006": 0.87324}
+        for size in (10, 200, 505, 550, 590, 620, 700, 900):
+            kept = {key for key in shares if Subset(size, 1000).keeps(key)}
+            assert kept == {key for key, share in shares.items() if share < size / 1000}
+
     def test_are_the_same_however_the_samples_are_laid_out(self, tmp_path):
         keys = [f"{number:03}" for number in range(60)]
         files = {key: [(f"{key}.mp4", b"-"), (f"{key}.txt", b"a")] for key in keys}
