@@ -255,6 +255,9 @@ class TestDraws:
         assert areas.max() <= 1
         assert 0.72 < ratios.min() < 0.78
         assert 1.29 < ratios.max() < 1.37
+        if size[0] == size[1]:
+            # The logarithm is uniform: as many crops are high as are wide.
+            assert abs((ratios > 1).mean() + (ratios == 1).mean() / 2 - 0.5) < 0.03
         for axis in (0, 1):
             reach = (crops[:, axis] / np.maximum(1, np.array(size)[axis] - crops[:, 2 + axis])).round(2)
             assert reach.min() == 0

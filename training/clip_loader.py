@@ -133,7 +133,7 @@ class ClipLoader(Iterator[Batch]):
             }
         loader = DataLoader(
             self._reader,
-            batch_sampler=_OneByOne(self._stream),  # type: ignore[arg-type]
+            batch_sampler=_OneByOne(self._stream),
             num_workers=num_workers,
             collate_fn=as_they_are,
             # Else it would draw from torch's global generator.
