@@ -60,13 +60,13 @@ def split_to(chunks: Sequence[Sequence[int]], count: int) -> list[list[int]]:
 
     Processes whose passes wait for each other need as many chunks as the one that has the most.
     """
-    chunks = [list(chunk) for chunk in chunks]
-    while len(chunks) < count:
-        largest = max(range(len(chunks)), key=lambda number: len(chunks[number]))
-        chunk = chunks[largest]
-        middle = len(chunk) // 2
-        chunks[largest : largest + 1] = [chunk[:middle], chunk[middle:]]
-    return chunks
+    parts = [list(chunk) for chunk in chunks]
+    while len(parts) < count:
+        largest = max(range(len(parts)), key=lambda number: len(parts[number]))
+        part = parts[largest]
+        middle = len(part) // 2
+        parts[largest : largest + 1] = [part[:middle], part[middle:]]
+    return parts
 
 
 def text_rows(samples: torch.Tensor, captions: int) -> torch.Tensor:

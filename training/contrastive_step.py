@@ -64,7 +64,8 @@ class ContrastiveStep:
         self.settings = settings
         self.captions = captions_per_sample
         # Wrappers of distributed training hold the model as `module`.
-        self.vision_config: Any = getattr(model, "module", model).config.vision_config
+        unwrapped: Any = getattr(model, "module", model)
+        self.vision_config = unwrapped.config.vision_config
 
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> StepResult:
         """Runs the model on `inputs`, on its device: rows of n samples, texts (n * k, L) in the samples' order.
@@ -175,12 +176,12 @@ class ContrastiveStep:
             sums = torch.tensor(found, dtype=torch.float64, device=loss.device)
             dist.all_reduce(sums)
             found = sums.tolist()
-        loss_sum, accuracy_sum, num_samples, num_tokens = found
+        loss_sum, accuracy_sum, num_samples, all_tokens = found
         return StepResult(
             loss=loss_sum / processes,
             finite=math.isfinite(loss_sum),
             num_samples=int(num_samples),
-            num_tokens=int(num_tokens),
+            num_tokens=int(all_tokens),
             accuracy=accuracy_sum / processes,
         )
 

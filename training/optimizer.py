@@ -21,7 +21,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     Weights of linear layers, of convolutions and of word embeddings decay. All else does not: biases, norms, the
     temperature, class tokens, queries, and learned positions, lengths and segments.
     """
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             (decayed if _decays(model, name) else kept).append(parameter)
