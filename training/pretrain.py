@@ -182,9 +182,15 @@ def pretrain(config: RunConfig) -> Path | None:
     Returns the folder of the trained model; None where a signal stopped the run, which has saved where it stands.
     """
     run = Pretraining(config)
-    return run.save() if run.run() else None
+    folder = run.save() if run.run() else None
+    run.accelerator.end_training()
+    return folder
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def main(
     config: Annotated[Path, typer.Option(help="YAML file, such as training/configs/tiny_synthetic.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Replace its values.")] = None,
@@ -209,4 +215,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

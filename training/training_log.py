@@ -132,7 +132,7 @@ class TrainingLog:
             self._began += time.perf_counter() - began
 
     def close(self) -> None:
-        """Say why samples were skipped, and end the trackers."""
+        """Say why samples were skipped."""
         reasons: Counter[str] = Counter()
         for process in gather_object([self._reasons]):
             reasons.update(process)
@@ -140,7 +140,6 @@ class TrainingLog:
             print(f"skipped {reasons.total()} samples, named in {self._skips.stem}*.jsonl:", flush=True)
             for reason, count in reasons.most_common(10):
                 print(f"  {count} x {reason}", flush=True)
-        self._accelerator.end_training()
 
     def _begin(self) -> None:
         self._streams: dict[str, list[StepResult]] = {}

@@ -1,0 +1,70 @@
+"""Runs that are killed, or told to stop, go on to the same losses, bit for bit, also with other workers."""
+
+import signal
+import time
+
+import pytest
+from pretraining_runs import folder_of, log_lines, losses, run_script, start_script, write_config
+from safetensors.torch import load_file
+
+STEPS = {"max_steps": 9}
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def wait_for_step(process, folder, step):
+    """Until the log has it."""
+    for _ in range(6000):
+        lines = [line["step"] for line in log_lines(folder) if "loss" in line]
+        if lines and lines[-1] >= step:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step} in {folder}")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    config = write_config(tmp_path_factory.mktemp("uninterrupted"), optimizer=STEPS)
+    run_script(config)
+    return folder_of(config)
+
+
+def test_killed_at_several_steps_and_resumed_with_other_workers(uninterrupted, tmp_path):
+    config = write_config(tmp_path, optimizer=STEPS)
+    folder = folder_of(config)
+    for step, workers in ((1, 1), (4, 2), (7, 0)):
+        process = start_script(config, f"loader.num_workers={workers}")
+        wait_for_step(process, folder, step)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    output = run_script(config, "loader.num_workers=1")
+    assert "Going on behind step 6" in output
+    assert losses(folder) == losses(uninterrupted)
+    ended, whole = weights(folder), weights(uninterrupted)
+    assert all((value == ended[name]).all() for name, value in whole.items())
+
+
+def test_told_to_stop_it_saves_and_ends_well(uninterrupted, tmp_path):
+    config = write_config(tmp_path, optimizer=STEPS, checkpoints={"every": 100})
+    folder = folder_of(config)
+    process = start_script(config, "loader.num_workers=1")
+    wait_for_step(process, folder, 3)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    stopped_at = max(losses(folder))
+    assert 3 <= stopped_at < 9, "it was done before the signal came"
+    assert f"Told to stop: saved behind step {stopped_at}." in output
+    assert not (folder / "model").exists()
+    assert f"Going on behind step {stopped_at}" in run_script(config)
+    assert losses(folder) == losses(uninterrupted)
+
+
+def test_another_configuration_does_not_go_on(uninterrupted):
+    config = uninterrupted / "config.yaml"
+    output = run_script(config, "optimizer.learning_rate=0.5", expected=2)
+    assert "optimizer.learning_rate: 0.001 there, 0.5 here" in output
+    assert "Traceback" not in output

@@ -1,0 +1,63 @@
+"""Two processes, by distributed data parallel training and by DeepSpeed, against one."""
+
+import json
+
+import pytest
+from pretraining_runs import folder_of, losses, run_script, write_config
+from safetensors.torch import load_file
+
+from trajvit.training.synthetic import SyntheticSource
+from trajvit.training.synthetic_shards import write_shards
+
+# Dropout draws other numbers in another process.
+WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """One shard, which two processes read in turns: a step then has the same samples as with one process."""
+    folder = tmp_path_factory.mktemp("shards")
+    write_shards(folder, SyntheticSource("clips", num_samples=16, num_frames=4, options={"image_size": 48}))
+    return folder
+
+
+def one_and(folder, shards, name, **changes):
+    stream = {"name": "videos", "source": "panda70m", "path": str(shards / "*.tar"), "num_frames": 4, "batch_size": 8}
+    return write_config(
+        folder / name,
+        data=[{**stream, "num_samples": 16}],
+        loader={"shuffle_block": 0},
+        model={"text": WITHOUT_DROPOUT},
+        optimizer={"max_steps": 4, "warmup_steps": 1},
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(shards, tmp_path_factory):
+    config = one_and(tmp_path_factory.mktemp("processes"), shards, "alone")
+    run_script(config)
+    return folder_of(config)
+
+
+def num_ranks(folder):
+    return json.loads((folder / (folder / "latest").read_text().strip() / "run_state.json").read_text())["num_ranks"]
+
+
+def test_two_processes_are_one(alone, shards, tmp_path):
+    config = one_and(tmp_path, shards, "two")
+    run_script(config, launcher="cpu_two_processes.yaml")
+    folder = folder_of(config)
+    assert (num_ranks(alone), num_ranks(folder)) == (1, 2)
+    assert losses(folder) == pytest.approx(losses(alone), rel=1e-5)
+    ours, theirs = (load_file(run / "model" / "model.safetensors") for run in (folder, alone))
+    assert max((value - theirs[name]).abs().max().item() for name, value in ours.items()) < 1e-4
+    output = run_script(config, "optimizer.max_steps=4", expected=0, launcher="cpu_two_processes.yaml")
+    assert "Going on behind step 4" in output
+
+
+def test_another_number_of_processes_does_not_go_on(shards, tmp_path):
+    config = one_and(tmp_path, shards, "one")
+    run_script(config, launcher="cpu_one.yaml")
+    output = run_script(config, expected=1, launcher="cpu_two_processes.yaml")
+    assert "was written by 1 processes" in output
