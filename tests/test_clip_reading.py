@@ -187,6 +187,7 @@ class TestCaptions:
             ({"caption": "['a', \"it's\"]"}, ("a", "it's")),
             ({"caption": "[music] a man sings"}, ("[music] a man sings",)),
             ({"caption": "[1, 2"}, ("[1, 2",)),
+            ({"caption": "['a'], ['b']"}, ("['a'], ['b']",)),
             ({"txt": b"one", "json": b'{"caption": "one"}'}, ("one",)),
             ({"txt": b"one", "json": b'{"captions": ["one", "two"]}'}, ("one", "two")),
             ({"txt": b"", "json": b'{"caption": "one", "text": "other"}'}, ("one",)),
