@@ -123,8 +123,7 @@ def test_dying_while_files_go_to_the_disk_or_old_ones_are_removed(folder, tmp_pa
     run = TinyRun.start(tmp_path, average=True)
     checkpoints = CheckpointFolder(folder, keep=1)
     for module, name in ((checkpoints_module.os, "fsync"), (checkpoints_module.shutil, "rmtree")):
-        run.state.step += 1
-        run.state.step += 4
+        run.state.step += 5
         with monkeypatch.context() as patch:
             patch.setattr(module, name, dying_at(0, getattr(module, name)))
             with pytest.raises(Killed):
@@ -160,9 +159,14 @@ def test_a_run_that_fell_back_writes_over_what_it_had(folder, tmp_path):
     checkpoints = CheckpointFolder(folder, 3)
     run.state = checkpoints.load(run.accelerator, checkpoints.latest(), run.average)
     run.state.step, run.state.nonfinite_steps = 3, 1
+    (folder / "checkpoint-00000003").rename(folder / "checkpoint-00000009")
+    shutil.copytree(folder / "checkpoint-00000009", folder / "checkpoint-00000003")
+    checkpoints.keep = 1
     path = checkpoints.save(run.accelerator, run.state, run.average)
     assert checkpoints.latest() == path
     assert RunState.from_json((path / "run_state.json").read_text()).nonfinite_steps == 1
+    # What lies ahead does not push out where the run is.
+    assert {path.name for path in folder.glob("check*")} == {"checkpoint-00000003", "checkpoint-00000009"}
 
 
 def change_state(path, **changes):

@@ -71,10 +71,10 @@ class TinyRun:
         model = make_model() if model is None else model
         optimizer = build_optimizer(model, config.optimizer)
         schedule = build_schedule(optimizer, STEPS, 2, config.optimizer)
-        model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+        model, optimizer, schedule = accelerator.prepare(model.train(), optimizer, schedule)
         averaged = MovingAverage(accelerator.unwrap_model(model), 0.9) if average else None
         state = RunState(num_ranks=accelerator.num_processes)
-        return cls(config, accelerator, model.train(), optimizer, schedule, averaged, state)
+        return cls(config, accelerator, model, optimizer, schedule, averaged, state)
 
     def take_step(self):
         """The loss of one step."""
