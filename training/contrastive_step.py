@@ -129,7 +129,9 @@ class ContrastiveStep:
         of_videos, of_texts, of_temperature = torch.autograd.grad(loss, (videos, texts, temperature))
         for number, state in enumerate(states):
             is_last = number == len(states) - 1
-            with self._gradients_exchanged(is_last), replayed(state, device):
+            # The last chunk leaves the generators where the first pass did.
+            set_random_states(state, device)
+            with self._gradients_exchanged(is_last):
                 outputs = self.model(**take_chunk(inputs, samples[number], self.captions))
                 # Its gradients are those of the loss. All chunks have every parameter in it, as wrappers expect.
                 carrier = (outputs.video_embeds * of_videos[samples[number]]).sum()
@@ -195,17 +197,7 @@ def random_states(device: torch.device) -> list[torch.Tensor]:
 
 
 def set_random_states(states: Sequence[torch.Tensor], device: torch.device) -> None:
+    """Random numbers as from `states` of `random_states` on."""
     torch.set_rng_state(states[0])
     if device.type != "cpu":
         torch.get_device_module(device).set_rng_state(states[1], device)
-
-
-@contextmanager
-def replayed(states: Sequence[torch.Tensor], device: torch.device) -> Iterator[None]:
-    """Random numbers as from `states` on; afterwards the generators go on where they were."""
-    now = random_states(device)
-    set_random_states(states, device)
-    try:
-        yield
-    finally:
-        set_random_states(now, device)
