@@ -40,7 +40,7 @@ def test_the_trained_model_loads_and_encodes(finished):
 
 
 def test_the_trained_model_is_the_average_of_the_weights(finished):
-    checkpoint = finished / (finished / "latest").read_text().strip()
+    checkpoint = finished / "checkpoints" / (finished / "checkpoints" / "latest").read_text().strip()
     average = load_file(checkpoint / "moving_average.safetensors")
     trained = load_file(finished / "model" / "model.safetensors")
     own = load_file(checkpoint / "model.safetensors")
@@ -68,8 +68,11 @@ def test_held_out_samples_are_retrieved_now_and_then_and_at_the_end(finished):
 
 
 def test_only_the_newest_checkpoints_stay(finished):
-    assert sorted(path.name for path in finished.glob("checkpoint-*")) == ["checkpoint-00000004", "checkpoint-00000006"]
-    state = json.loads((finished / "checkpoint-00000006" / "run_state.json").read_text())
+    assert sorted(path.name for path in finished.glob("checkpoints/checkpoint-*")) == [
+        "checkpoint-00000004",
+        "checkpoint-00000006",
+    ]
+    state = json.loads((finished / "checkpoints" / "checkpoint-00000006" / "run_state.json").read_text())
     taken = [line["stream"] for line in log_lines(finished) if "loss" in line]
     assert state["samples"] == {"videos": 4 * taken.count("videos"), "images": 8 * taken.count("images")}
 
@@ -92,11 +95,11 @@ def test_chunks_change_memory_and_not_the_losses(tmp_path):
 
 def test_steps_whose_loss_is_no_number_are_counted_and_change_nothing(tmp_path):
     folder = train(tmp_path, optimizer={"learning_rate": 1e30, "max_steps": 5, "warmup_steps": 0, "clip_norm": None})
-    state = json.loads((folder / "checkpoint-00000005" / "run_state.json").read_text())
+    state = json.loads((folder / "checkpoints" / "checkpoint-00000005" / "run_state.json").read_text())
     assert state["nonfinite_steps"] >= 3
     assert state["step"] == 5
     assert losses(folder)[5] is None
-    weights = [load_file(folder / f"checkpoint-{step:08d}" / "model.safetensors") for step in (4, 5)]
+    weights = [load_file(folder / "checkpoints" / f"checkpoint-{step:08d}" / "model.safetensors") for step in (4, 5)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 

@@ -41,7 +41,9 @@ def alone(shards, tmp_path_factory):
 
 
 def num_ranks(folder):
-    return json.loads((folder / (folder / "latest").read_text().strip() / "run_state.json").read_text())["num_ranks"]
+    checkpoints = folder / "checkpoints"
+    latest = checkpoints / (checkpoints / "latest").read_text().strip()
+    return json.loads((latest / "run_state.json").read_text())["num_ranks"]
 
 
 def test_two_processes_are_one(alone, shards, tmp_path):

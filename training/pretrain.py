@@ -8,6 +8,7 @@ Run it again to go on: an interrupted run continues where its last checkpoint st
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,7 @@ class Pretraining:
         self.flops = StepFlops(accelerator, self.model, config.loss.captions_per_sample)
         self.step = ContrastiveStep(accelerator, self.model, config.loss, config.loss.captions_per_sample)
 
-        self.checkpoints = CheckpointFolder(self.folder, config.checkpoints.keep)
+        self.checkpoints = CheckpointFolder(self.folder / "checkpoints", config.checkpoints.keep)
         state = RunState(num_ranks=accelerator.num_processes)
         latest = self.checkpoints.latest()
         if latest is not None:
@@ -148,14 +149,18 @@ class Pretraining:
         )
 
     def evaluate(self, step: int, log: TrainingLog) -> None:
-        """Zero-shot retrieval of the held-out samples."""
+        """Zero-shot retrieval of the held-out samples, by the weights that will be published."""
         assert self.config.evaluation is not None
         stream, accelerator = self.config.evaluation.data, self.accelerator
         loader = held_out_batches(
             self.config, stream, self.processor, accelerator.process_index, accelerator.num_processes
         )
+        averaged = nullcontext()
+        if self.average is not None:
+            averaged = self.average.applied(accelerator.unwrap_model(self.model))
         try:
-            self.metrics = evaluate_retrieval(accelerator, self.model, loader)
+            with averaged:
+                self.metrics = evaluate_retrieval(accelerator, self.model, loader)
         finally:
             loader.close()
         log.evaluation(step, self.metrics)
