@@ -30,14 +30,14 @@ def build_model(settings: ModelSettings, num_frames: int, seed: int) -> tuple[Tr
         OSError: A checkpoint is neither a folder nor on the Hub.
     """
     torch.manual_seed(seed)
-    attention = {} if settings.attention is None else {"attn_implementation": settings.attention}
+    attention: dict[str, Any] = {} if settings.attention is None else {"attn_implementation": settings.attention}
     if settings.checkpoint is not None:
         model = TrajViTForContrastive.from_pretrained(settings.checkpoint, dtype=torch.float32, **attention)
         processor = TrajViTProcessor.from_pretrained(settings.checkpoint)
     else:
         tokenizer = _tokenizer(settings)
         model = _new_model(settings, num_frames, tokenizer)
-        if attention:
+        if settings.attention is not None:
             model.set_attn_implementation(settings.attention)
         processor = TrajViTProcessor(tokenizer, _video_processor(model.config.vision_config))
     if settings.gradient_checkpointing:

@@ -8,7 +8,7 @@ Run it again to go on: an interrupted run continues where its last checkpoint st
 import math
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -155,7 +155,7 @@ class Pretraining:
         loader = held_out_batches(
             self.config, stream, self.processor, accelerator.process_index, accelerator.num_processes
         )
-        averaged = nullcontext()
+        averaged: AbstractContextManager[None] = nullcontext()
         if self.average is not None:
             averaged = self.average.applied(accelerator.unwrap_model(self.model))
         try:

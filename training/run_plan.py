@@ -34,19 +34,19 @@ def plan_run(config: RunConfig, num_samples: Mapping[str, int | None]) -> RunPla
     settings = config.optimizer
     batches = {s.name: None if num_samples[s.name] is None else num_samples[s.name] / s.batch_size for s in config.data}
     uncounted = [name for name, count in batches.items() if count is None]
-    steps_per_epoch = None if uncounted else sum(batches.values())
-    if steps_per_epoch is None and (settings.max_steps is None or settings.warmup_steps is None):
+    if uncounted and (settings.max_steps is None or settings.warmup_steps is None):
         raise ConfigError(
             f"data.{uncounted[0]}.num_samples is missing, so that an epoch has no length: expected it, or both "
             "optimizer.max_steps and optimizer.warmup_steps"
         )
+    steps_per_epoch = sum(count for count in batches.values() if count is not None)
     num_steps = settings.max_steps or _steps(settings.epochs * steps_per_epoch)
     warmup_steps = settings.warmup_steps
     if warmup_steps is None:
         warmup_steps = min(_steps(settings.warmup_epochs * steps_per_epoch), num_steps)
     if warmup_steps > num_steps:
         raise ConfigError(f"optimizer.warmup_steps={warmup_steps}: expected at most the run's {num_steps} steps")
-    return RunPlan(num_steps, warmup_steps, steps_per_epoch, _shares(config.data, batches))
+    return RunPlan(num_steps, warmup_steps, None if uncounted else steps_per_epoch, _shares(config.data, batches))
 
 
 def batch_size_of_rank(stream: StreamSettings, num_ranks: int) -> int:
