@@ -11,6 +11,7 @@ from trajvit.processing.scene_shapes import NAMED_SHAPES
 from trajvit.training.samples import Clip
 from trajvit.training.synthetic import NUM_SAMPLES, SyntheticSource
 from trajvit.training.synthetic_captions import caption
+from trajvit.training.synthetic_rendering import render_sample
 from trajvit.training.synthetic_stories import draw_story
 from trajvit.training.synthetic_world import (
     CAPTION_STYLES,
@@ -164,3 +165,12 @@ def test_illegal_settings_are_named(arguments, message):
 def test_a_shard_that_is_not_there_is_named():
     with pytest.raises(ValueError, match=r"world: shard is 64; expected 0\.\.63"):
         next(SyntheticSource("world").rows(64))
+
+
+def test_splits_of_a_seed_are_drawn_apart():
+    options = WorldOptions(image_size=48, num_objects=(1, 1))
+    backgrounds = [
+        [render_sample(index, split, "image", 1, options).story.shots[0].background for index in range(20)]
+        for split in ("train", "test")
+    ]
+    assert sum(one == other for one, other in zip(*backgrounds, strict=True)) < 12
