@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .acceleration import shards_weights
 from .batch_chunks import count_vision_tokens, take_chunk
-from .contrastive_step import random_states, replayed
+from .contrastive_step import random_states, set_random_states
 
 _MOST_SAMPLES = 4
 
@@ -77,7 +77,7 @@ class StepFlops:
         spread = torch.linspace(0, len(tokens) - 1, min(len(tokens), _MOST_SAMPLES)).long().unique().tolist()
         device = inputs["pixel_values_videos"].device
         flops = 0.0
-        with _as_if_never_called(self._model, device):
+        with _as_if_never_called(self._model):
             for sample in spread:
                 one = take_chunk(inputs, torch.tensor([sample], device=device), self._captions)
                 flops += self._count_sample(one)
@@ -98,19 +98,19 @@ class StepFlops:
 
 
 @contextmanager
-def _as_if_never_called(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode, without recomputation, in plain attention, which every counter sees; then all as it was."""
+def _as_if_never_called(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, which draws no random numbers and computes nothing again, and plain attention; then as it was."""
     training = [module for module in model.modules() if module.training]
     configs = {id(config): config for module in model.modules() if (config := _attention_config(module)) is not None}
     attention = {number: config._attn_implementation for number, config in configs.items()}
-    states = random_states(device)
     model.eval()
     for config in configs.values():
+        # Not every kernel of attention is known to the counter.
         config._attn_implementation = "eager"
     try:
-        with replayed(states, device):
-            yield
+        yield
     finally:
+        set_random_states(states, device)
         for number, config in configs.items():
             config._attn_implementation = attention[number]
         for module in training:

@@ -32,7 +32,10 @@ def plan_run(config: RunConfig, num_samples: Mapping[str, int | None]) -> RunPla
             or the warm-up in steps is longer than the run.
     """
     settings = config.optimizer
-    batches = {s.name: None if num_samples[s.name] is None else num_samples[s.name] / s.batch_size for s in config.data}
+    batches: dict[str, float | None] = {}
+    for stream in config.data:
+        count = num_samples[stream.name]
+        batches[stream.name] = None if count is None else count / stream.batch_size
     uncounted = [name for name, count in batches.items() if count is None]
     if uncounted and (settings.max_steps is None or settings.warmup_steps is None):
         raise ConfigError(
