@@ -65,8 +65,8 @@ def test_accuracy_is_the_share_of_videos_next_to_a_caption_of_theirs():
     temperature = torch.ones(1)
     assert global_similarities(videos, texts, temperature).accuracy() == 1
     texts[:2] *= -1  # the first video's captions say the opposite
-    texts[3] = 0  # one caption of the second video still does
-    texts[2] = 2 * videos[1]
+    texts[2] = 0  # the other caption of the second video still does
+    texts[3] = 2 * videos[1]
     texts[7] = 3 * videos[2]  # a caption of the last video describes the third
     assert global_similarities(videos, texts, temperature).accuracy() == 0.5
 
