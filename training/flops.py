@@ -16,7 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .acceleration import shards_weights
 from .batch_chunks import count_vision_tokens, take_chunk
-from .contrastive_step import random_states, set_random_states
 
 _MOST_SAMPLES = 4
 
@@ -99,7 +98,7 @@ class StepFlops:
 
 @contextmanager
 def _as_if_never_called(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, which draws no random numbers and computes nothing again, and plain attention; then as it was."""
+    """Evaluation mode, which draws no random numbers and computes nothing again, in plain attention; then as before."""
     training = [module for module in model.modules() if module.training]
     configs = {id(config): config for module in model.modules() if (config := _attention_config(module)) is not None}
     attention = {number: config._attn_implementation for number, config in configs.items()}
@@ -110,7 +109,6 @@ def _as_if_never_called(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        set_random_states(states, device)
         for number, config in configs.items():
             config._attn_implementation = attention[number]
         for module in training:
