@@ -51,7 +51,7 @@ def _train(adapted: Any, name: str) -> None:
     found = [
         parameter.requires_grad_(True)
         for full_name, parameter in model.named_parameters()
-        if f"{full_name}.".startswith(f"{name}.") and "lora_" not in full_name
+        if f"{full_name}.".startswith(f"{name}.")
     ]
     if not found:
         top = [child for child, _ in [*model.named_children(), *model.named_parameters(recurse=False)]]
