@@ -240,5 +240,5 @@ def test_a_state_survives_its_text():
     assert Position(**again.streams["videos"][0]) == Position(2, 5, 1, 3)
     with pytest.raises(CheckpointError, match=r"some\.json is no JSON"):
         RunState.from_json("{", "some.json")
-    with pytest.raises(CheckpointError, match=r"some\.json has \['step'\]: expected \['nonfinite_steps', "):
+    with pytest.raises(CheckpointError, match=r"some\.json has \['step'\]: expected \['metrics', 'nonfinite_steps', "):
         RunState.from_json('{"step": 3}', "some.json")

@@ -51,8 +51,8 @@ def published(tmp_path_factory):
         folder / "run", model=MODEL, data=streams, evaluation={"data": held_out}, hub={"model_id": "someone/model"}
     )
     model, processor = build_model(config.model, 4, seed=0)
-    state = RunState(step=123, samples={"videos": 400, "images": 92}, skipped={"videos": 3})
-    return save_model(folder / "model", model.eval(), processor, config, state, METRICS), config, model, processor
+    state = RunState(step=123, samples={"videos": 400, "images": 92}, skipped={"videos": 3}, metrics=METRICS)
+    return save_model(folder / "model", model.eval(), processor, config, state), config, model, processor
 
 
 def make_inputs(processor):

@@ -11,8 +11,8 @@ from .run_config import RunConfig, StreamSettings
 from .run_state import RunState
 
 
-def model_card(model: Any, config: RunConfig, state: RunState, metrics: Mapping[str, float]) -> str:
-    """Markdown with a YAML head. `metrics` are those of the last evaluation, none where there was none."""
+def model_card(model: Any, config: RunConfig, state: RunState) -> str:
+    """Markdown with a YAML head, about the model that a run ended with at `state`."""
     tower = config.model.tower
     name = config.hub.model_id if config.hub is not None else "path/to/this/folder"
     sections = [
@@ -26,7 +26,7 @@ def model_card(model: Any, config: RunConfig, state: RunState, metrics: Mapping[
         "## Data",
         _data(config, state),
         "## Results",
-        _results(config, metrics),
+        _results(config, state.metrics),
         "## Training",
         "Written by `training/pretrain.py` with these settings:\n\n```yaml\n" + _settings(config) + "```",
         "## License",

@@ -77,7 +77,6 @@ class Pretraining:
             state = self.checkpoints.load(accelerator, latest, self.average)
             accelerator.print(f"Going on behind step {state.step}, from {latest}.")
         self.state = state
-        self.metrics: dict[str, float] = {}
 
     def run(self) -> bool:
         """Take all steps that are left; False where a signal ended them early."""
@@ -103,7 +102,7 @@ class Pretraining:
                     is_stopped = interruption.requested(accelerator) and not is_last
                     if config.evaluation is not None and (is_last or progress.step % config.evaluation.every == 0):
                         with log.paused():
-                            self.evaluate(progress.step, log)
+                            self.evaluate(progress, log)
                     if is_last or is_stopped or progress.step % config.checkpoints.every == 0:
                         with log.paused():
                             self.state = progress.state()
@@ -148,7 +147,7 @@ class Pretraining:
             nonfinite_steps=progress.nonfinite_steps,
         )
 
-    def evaluate(self, step: int, log: TrainingLog) -> None:
+    def evaluate(self, progress: RunProgress, log: TrainingLog) -> None:
         """Zero-shot retrieval of the held-out samples, by the weights that will be published."""
         assert self.config.evaluation is not None
         stream, accelerator = self.config.evaluation.data, self.accelerator
@@ -160,10 +159,10 @@ class Pretraining:
             averaged = self.average.applied(accelerator.unwrap_model(self.model))
         try:
             with averaged:
-                self.metrics = evaluate_retrieval(accelerator, self.model, loader)
+                progress.metrics = evaluate_retrieval(accelerator, self.model, loader)
         finally:
             loader.close()
-        log.evaluation(step, self.metrics)
+        log.evaluation(progress.step, progress.metrics)
 
     def save(self) -> Path:
         """Write the trained model, of averaged weights where there are some, and upload it where asked to."""
@@ -173,7 +172,7 @@ class Pretraining:
             if self.average is not None:
                 weights = self.average.state_dict()
             model = plain_model(accelerator.unwrap_model(self.model), weights, config)
-            save_model(folder, model, self.processor, config, self.state, self.metrics)
+            save_model(folder, model, self.processor, config, self.state)
             print(f"The trained model is in {folder}.")
             if config.hub is not None:
                 print(f"Uploaded: {push(folder, config.hub, self.state.step)}")

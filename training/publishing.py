@@ -43,7 +43,6 @@ def save_model(
     processor: TrajViTProcessor,
     config: RunConfig,
     state: RunState,
-    metrics: Mapping[str, float] | None = None,
 ) -> Path:
     """Write what `AutoModel.from_pretrained` and `TrajViTProcessor.from_pretrained` read. Returns the folder.
 
@@ -52,12 +51,11 @@ def save_model(
         processor: That belongs to it.
         config: Of the run.
         state: Where it ended.
-        metrics: What its last evaluation found.
     """
     folder = Path(folder)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    (folder / CARD).write_text(model_card(model, config, state, metrics or {}), encoding="utf-8")
+    (folder / CARD).write_text(model_card(model, config, state), encoding="utf-8")
     return folder
 
 

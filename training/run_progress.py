@@ -16,6 +16,11 @@ class RunProgress:
         state: Where the run stands.
         streams: Names of its streams.
         rank: This process.
+
+    Attributes:
+        step: Steps taken.
+        nonfinite_steps: Those of them that changed no weight.
+        metrics: What the last evaluation found.
     """
 
     def __init__(self, state: RunState, streams: list[str], rank: int):
@@ -27,6 +32,7 @@ class RunProgress:
         self._skipped: Counter[str] = Counter()
         self.nonfinite_steps = state.nonfinite_steps
         self.step = state.step
+        self.metrics = state.metrics
 
     def add(self, batch: Batch, num_samples: int, finite: bool) -> None:
         """Counts a step that took `batch`: `num_samples` over all ranks; not `finite`, it changed no weight."""
@@ -47,5 +53,6 @@ class RunProgress:
             samples=dict(self._samples),
             skipped=dict(skipped),
             nonfinite_steps=self.nonfinite_steps,
+            metrics=self.metrics,
             num_ranks=self._start.num_ranks,
         )

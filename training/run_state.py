@@ -24,6 +24,7 @@ class RunState:
         samples: Samples that each stream has given, over all ranks.
         skipped: Bad samples by stream, over all ranks.
         nonfinite_steps: Steps whose loss or gradient was not finite.
+        metrics: What the last evaluation found.
         num_ranks: Processes that positions are for.
     """
 
@@ -32,6 +33,7 @@ class RunState:
     samples: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     nonfinite_steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
     num_ranks: int = 1
 
     def to_json(self) -> str:
