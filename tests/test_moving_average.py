@@ -127,9 +127,7 @@ class TestWrongInputs:
         model = torch.nn.Linear(1, 1)
         average = MovingAverage(model, 0.9)
         model.weight.data = torch.empty(0)
-        with pytest.raises(
-            ValueError, match=r"weight has shape \(0,\): expected \(1, 1\)\. An average needs whole"
-        ):
+        with pytest.raises(ValueError, match=r"weight has shape \(0,\): expected \(1, 1\)\. An average needs whole"):
             average.update(model)
 
     def test_another_model_s_state(self):
