@@ -42,11 +42,11 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	@$(CHECK_OPENCV)
 	touch $@
 
-# SAM 2 and DeepSpeed come as source and are built with torch: the one that is there, or pip would fetch a second one for
-# the build. SAM 2's CUDA extension, which only fills holes in masks, is not used.
+# SAM 2 comes as source and is built with torch: the one that is there, or pip would fetch a second one for the build.
+# Its CUDA extension, which only fills holes in masks, is not used.
 $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -e . 'setuptools>=77'
-	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2 deepspeed
+	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@$(CHECK_OPENCV)
 	touch $(VENV)/.installed $@

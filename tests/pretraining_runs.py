@@ -61,14 +61,14 @@ def train(folder, **changes):
     return Path(config.output_dir)
 
 
-def start_script(config, *arguments, launcher=None, **environment):
+def start_script(config, *arguments, launcher=None, launch_options=()):
     """The script as a user starts it, or by a launcher file of `accelerate launch`."""
     program = [sys.executable]
     if launcher is not None:
-        program = [*program, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCHERS / launcher)]
+        program += ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCHERS / launcher), *launch_options]
     return subprocess.Popen(
         [*program, str(SCRIPT), "--config", str(config), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

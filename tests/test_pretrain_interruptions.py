@@ -1,6 +1,7 @@
 """Runs that are killed, or told to stop, go on to the same losses, bit for bit, also with other workers."""
 
 import signal
+import sys
 import time
 
 import pytest
@@ -61,6 +62,19 @@ def test_told_to_stop_it_saves_and_ends_well(uninterrupted, tmp_path):
     assert not (folder / "model").exists()
     assert f"Going on behind step {stopped_at}" in run_script(config)
     assert losses(folder) == losses(uninterrupted)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process does not hear of its launcher's end")
+def test_the_end_of_its_launcher_is_a_signal_too(tmp_path):
+    config = write_config(tmp_path, optimizer={"max_steps": 10_000}, checkpoints={"every": 10_000})
+    launcher = start_script(config, launcher="cpu_one.yaml")
+    wait_for_step(launcher, folder_of(config), 2)
+    launcher.terminate()
+    # The training process holds the other end of the pipe until it ends.
+    output, _ = launcher.communicate(timeout=120)
+    stopped_at = max(losses(folder_of(config)))
+    assert f"Told to stop: saved behind step {stopped_at}." in output
+    assert (folder_of(config) / "checkpoints" / f"checkpoint-{stopped_at:08d}").is_dir()
 
 
 def test_another_configuration_does_not_go_on(uninterrupted):

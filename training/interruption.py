@@ -1,7 +1,9 @@
 """A run that is told to stop finishes its step and writes a checkpoint first."""
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType
 from typing import Any
 
@@ -10,12 +12,15 @@ from accelerate import Accelerator
 from accelerate.utils import reduce
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
 
 
 class Interruption:
     """Takes SIGTERM (what a scheduler sends before it takes a machine away) and SIGINT (Ctrl-C) while it is entered.
 
-    The first of them is noted, for `requested` to tell; a second one ends the process at once.
+    The first of them is noted, for `requested` to tell; a second one ends the process at once. Where `accelerate
+    launch` started the process, on Linux the end of the launcher is a SIGTERM too: it passes none on to a single
+    process, which would train on unnoticed.
     """
 
     def __init__(self) -> None:
@@ -26,6 +31,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         self._process = os.getpid()
         self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        if sys.platform == "linux" and "ACCELERATE_MIXED_PRECISION" in os.environ:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         return self
 
     def __exit__(self, *exception: object) -> None:
