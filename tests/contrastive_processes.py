@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from contrastive_batches import gradients, make_batch, make_contrastive, select_samples
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 WORLD = 2
 CAPTIONS = 2
@@ -51,6 +52,12 @@ def loss_of(embeddings, rank, bounds=None):
     }
 
 
+def count_exchange(exchanges, bucket):
+    """Averages a bucket of gradients over processes, as without a hook."""
+    exchanges.append(1)
+    return allreduce_hook(None, bucket)
+
+
 class Trial:
     """A model as Accelerate prepares it for two processes, and the step on this one's samples."""
 
@@ -63,14 +70,18 @@ class Trial:
         assert isinstance(self.model, torch.nn.parallel.DistributedDataParallel)
         self.forwards = []
         self.model.register_forward_pre_hook(lambda *_: self.forwards.append(1))
+        self.exchanges = []
+        self.model.register_comm_hook(self.exchanges, count_exchange)
         self.step = ContrastiveStep(accelerator, self.model, LossSettings(**(settings or {})), CAPTIONS)
 
     def run(self, inputs):
-        """The step's result, the number of forward passes, and the gradients there are afterwards."""
+        """The step's result, how often it ran the model and exchanged gradients, and those there are afterwards."""
         self.forwards.clear()
+        self.exchanges.clear()
         self.model.zero_grad(set_to_none=True)
         result = self.step(select_samples(inputs, own_samples(self.rank), CAPTIONS))
-        return {"result": asdict(result), "forwards": len(self.forwards), "gradients": gradients(self.model.module)}
+        passes = {"forwards": len(self.forwards), "exchanges": len(self.exchanges)}
+        return {"result": asdict(result), **passes, "gradients": gradients(self.model.module)}
 
 
 def spoiled(inputs):

@@ -121,6 +121,11 @@ class TestModel:
         assert [process["chunk_size"]["forwards"] for process in found] == [4, 4]
         assert [process["chunk_tokens"]["forwards"] for process in found] == [6, 6]
 
+    def test_gradients_are_exchanged_once(self, found):
+        for process in found:
+            assert process["whole"]["exchanges"] == 1
+            assert process["chunk_size"]["exchanges"] == process["chunk_tokens"]["exchanges"] == 1
+
 
 @pytest.mark.parametrize("trial", ["not finite", "not finite in chunks"])
 class TestLossesThatAreNoNumbers:
