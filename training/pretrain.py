@@ -20,6 +20,7 @@ from trajvit.training.acceleration import (
     build_accelerator,
     full_state_dict,
     input_dtype,
+    shards_weights,
 )
 from trajvit.training.batch_streams import held_out_batches, open_sources, training_batches
 from trajvit.training.checkpoints import CheckpointFolder
@@ -60,6 +61,8 @@ class Pretraining:
         if config.lora is not None:
             model = add_lora(model, config.lora)
         model.to(accelerator.device)
+        if config.ema_decay is not None and shards_weights(accelerator):
+            raise ConfigError(f"ema_decay={config.ema_decay}: ZeRO-3 shards the weights; expected null, or ZeRO-2")
         self.average = None if config.ema_decay is None else MovingAverage(model, config.ema_decay)
 
         self.sources = open_sources(config, self.processor)
