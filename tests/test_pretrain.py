@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from hub_endpoint import hub_endpoint
+from huggingface_hub import constants
 from pretraining_runs import CLIPS, log_lines, losses, train, write_config
 from safetensors.torch import load_file
 from transformers import AutoModel
@@ -82,6 +84,21 @@ def test_a_finished_run_has_nothing_left_to_do(finished):
     config = load_config(finished / "config.yaml")
     assert pretrain.pretrain(config) == finished / "model"
     assert (finished / "log.jsonl").read_text() == before
+
+
+def test_a_finished_run_is_uploaded(finished, monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    arguments = ["--config", str(finished / "config.yaml"), "--push_to_hub", "hub={model_id: someone/model}"]
+    with hub_endpoint() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
+        result = CliRunner().invoke(pretrain.app, arguments)
+        assert result.exit_code == 0, result.output
+        ((message, files),) = server.commits["someone/model"]
+    assert message == "Model after 6 steps"
+    assert {"model.safetensors", "modeling_trajvit.py", "processor_config.json", "README.md"} <= set(files)
+    assert b"txt2vid_R@5" in files["README.md"]
 
 
 def test_chunks_change_memory_and_not_the_losses(tmp_path):
