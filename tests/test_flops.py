@@ -5,8 +5,9 @@ import torch
 from accelerate import Accelerator
 from tiny_run import TinyRun, make_inputs, make_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from trajvit.training.flops import StepFlops, peak_tflops
+from trajvit.training.flops import OperationCounter, StepFlops, peak_tflops
 from trajvit.training.lora import add_lora
 from trajvit.training.run_config import LoraSettings
 
@@ -40,6 +41,18 @@ def test_a_step_is_three_forward_passes_less_what_no_weight_needs():
     assert counted == pytest.approx(3 * (3 * forward_flops(tokens) - unneeded), rel=1e-3)
     # From then on as many as there are tokens.
     assert flops.of_step("videos", {}, 6 * tokens) == pytest.approx(2 * counted)
+
+
+@pytest.mark.parametrize("tower", ["trajvit", "vit3d", "tome"])
+def test_operations_are_counted_as_pytorch_counts_them(tower):
+    model, inputs = make_model(tower).eval(), make_inputs(0)
+    maps = torch.randint(0, 4, (3, 4, 8, 8))
+    inputs |= {"trajectory_maps": maps, "trajectory_attention_mask": torch.ones(3, 3, dtype=torch.long)}
+    with FlopCounterMode(display=False) as expected:
+        model(**inputs)
+    with torch.no_grad(), OperationCounter() as forward:
+        model(**inputs)
+    assert forward.flops == expected.get_total_flops() > 0
 
 
 def test_each_stream_is_counted_for_itself():

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from .acceleration import shards_weights
 from .batch_chunks import count_vision_tokens, take_chunk
@@ -85,15 +86,40 @@ class StepFlops:
     def _count_sample(self, inputs: dict[str, torch.Tensor]) -> float:
         if shards_weights(self._accelerator):
             # Weights that are shared out are there during a forward pass alone; backward, each product is two.
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            with torch.no_grad(), OperationCounter() as counter:
                 self._model(**inputs)
-            return 3.0 * counter.get_total_flops()
+            return 3.0 * counter.flops
         trained = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        with torch.enable_grad(), OperationCounter() as counter:
             outputs = self._model(**inputs)
             # `grad` leaves the parameters' own gradients alone, and so whatever waits for these.
             torch.autograd.grad(outputs.video_embeds.sum() + outputs.text_embeds.sum(), trained, allow_unused=True)
-        return float(counter.get_total_flops())
+        return float(counter.flops)
+
+
+class OperationCounter(TorchDispatchMode):
+    """Adds up, in `flops`, the operations that PyTorch has a formula for.
+
+    As `FlopCounterMode` does, but without its hooks on modules, which want gradients of learned queries in a forward pass
+    that has none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        formula = flop_registry.get(getattr(func, "overloadpacket", None))
+        if formula is None and func is not torch.ops.prim.device.default:
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
+        return result
 
 
 @contextmanager
