@@ -100,8 +100,8 @@ class StepFlops:
 class OperationCounter(TorchDispatchMode):
     """Adds up, in `flops`, the operations that PyTorch has a formula for.
 
-    As `FlopCounterMode` does, but without its hooks on modules, which want gradients of learned queries in a forward pass
-    that has none.
+    As `FlopCounterMode` does, but without its hooks on modules, which want gradients of learned queries even where none
+    are computed.
     """
 
     def __init__(self) -> None:
