@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from trajvit.processing.stored_values import SampleError
 from trajvit.processing.trajectories import Trajectories
-from trajvit.training.samples import Clip, SampleError
+from trajvit.training.samples import Clip
 
 
 @dataclass

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
+from trajvit.processing.stored_values import SampleError
 from trajvit.processing.trajectories import Trajectories
 from trajvit.training.augmentation import ClipTransform, Draw, augmented, cells_of_crop, draw_augmentation
 from trajvit.training.hue_rotation import rotate_hue
 from trajvit.training.run_config import AugmentationSettings
-from trajvit.training.samples import Clip, SampleError
+from trajvit.training.samples import Clip
 
 COLORS = (("saturation", 0.85), ("hue", -0.08), ("brightness", 1.3), ("contrast", 0.7))
 

@@ -218,7 +218,7 @@ class TestFailures:
 
 class BrokenShard(ArraySource):
     def rows(self, shard):
-        from trajvit.training.samples import SampleError
+        from trajvit.processing.stored_values import SampleError
 
         if shard == 1:
             raise SampleError("the shard ends early")

@@ -11,18 +11,17 @@ from numbered_videos import numbered, numbers_of
 from PIL import Image
 from shard_files import image_bytes, sample, trajectory_bytes, video_bytes, write_tar
 
+from trajvit.processing.captions import read_captions
 from trajvit.processing.decoding import decode_video
 from trajvit.processing.generator import TrajectoryGenerator
 from trajvit.processing.sampling import uniform_sample_indices
+from trajvit.processing.stored_values import FilePart, SampleError
 from trajvit.processing.synthetic_scenes import make_scene
 from trajvit.processing.trajectories import Trajectories
 from trajvit.processing.video_writing import write_video
 from trajvit.training import clip_reading
-from trajvit.training.captions import read_captions
 from trajvit.training.clip_reading import Reading
 from trajvit.training.dataset_source import DatasetSource
-from trajvit.training.samples import SampleError
-from trajvit.training.stored_values import FilePart
 
 SHARED_VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
 SAMPLED = tuple(uniform_sample_indices(12, 4).tolist())

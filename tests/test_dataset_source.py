@@ -11,11 +11,11 @@ import pytest
 from numbered_videos import numbers_of
 from shard_files import image_bytes, sample, video_bytes, write_tar
 
-from trajvit.training.columns import Columns
-from trajvit.training.dataset_files import hub_shards
+from trajvit.processing.columns import Columns
+from trajvit.processing.dataset_files import hub_shards
+from trajvit.processing.stored_values import SampleError
 from trajvit.training.record_stream import RecordStream
 from trajvit.training.run_config import StreamSettings
-from trajvit.training.samples import SampleError
 from trajvit.training.sources import Reading, build_source
 from trajvit.training.subsets import Subset
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trajvit.processing.stored_values import SampleError
 from trajvit.training.record_stream import MAX_EMPTY_EPOCHS, Position, RecordStream
-from trajvit.training.samples import SampleError
 from trajvit.training.stable_hashing import stable_hash, stable_order
 
 

@@ -10,9 +10,9 @@ from numbered_videos import numbers_of
 from shard_files import image_bytes, sample, tar_bytes, video_bytes, write_tar
 
 from trajvit.processing.sampling import uniform_sample_indices
+from trajvit.processing.stored_values import SampleError
 from trajvit.training.clip_reading import Reading
 from trajvit.training.dataset_source import DatasetSource
-from trajvit.training.samples import SampleError
 
 NO_TRAJECTORIES = Reading(needs_trajectories=False)
 

@@ -18,11 +18,12 @@ import torch
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from trajvit.processing.stored_values import SampleError
 from trajvit.processing.trajectories import Trajectories
 
 from .hue_rotation import rotate_hue
 from .run_config import AugmentationSettings
-from .samples import Clip, Sample, SampleError
+from .samples import Clip, Sample
 
 _CROP_TRIALS = 10
 _BLUR_REACH = 3  # standard deviations

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from trajvit.processing.captions import read_captions
 from trajvit.processing.decoding import decode_video
 from trajvit.processing.generator import TrajectoryGenerator
+from trajvit.processing.stored_values import SampleError, bytes_or_path
 from trajvit.processing.trajectories import Trajectories
 from trajvit.processing.trajectory_inputs import check_fit
 from trajvit.processing.video_frames import VideoFrames
 
-from .captions import read_captions
-from .samples import Clip, Row, SampleError
-from .stored_values import bytes_or_path
+from .samples import Clip, Row
 
 DECODED_SHORT_SIDE = 448
 """Pixels: frames of which a quarter is cropped to 224 x 224 are not scaled up, and larger ones cost only time."""

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+from trajvit.processing.columns import Columns
+from trajvit.processing.dataset_files import find_shards
+from trajvit.processing.stored_values import Record, SampleError, Shard
+
 from .clip_reading import Reading, read_clip, trajectory_generator
-from .columns import Columns
-from .dataset_files import find_shards
-from .samples import Clip, Row, SampleError
-from .stored_values import Record, Shard
+from .samples import Clip, Row
 from .subsets import Subset
 
 _SHARDS_LOOKED_AT = 8

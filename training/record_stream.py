@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from itertools import count, islice
 from typing import NamedTuple
 
-from .samples import Row, SampleError, Source
+from trajvit.processing.stored_values import SampleError
+
+from .samples import Row, Source
 from .stable_hashing import stable_hash, stable_order
 
 MAX_EMPTY_EPOCHS = 100

@@ -8,9 +8,11 @@ from typing import TypeAlias
 import torch
 from torch.utils.data import Dataset
 
+from trajvit.processing.stored_values import SampleError
+
 from .augmentation import ClipTransform
 from .record_stream import Entry, Position
-from .samples import Sample, SampleError, Source
+from .samples import Sample, Source
 
 
 class RecordError(RuntimeError):

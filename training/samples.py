@@ -18,10 +18,6 @@ Row = dict[str, Any]
 """One record as its data set stores it, undecoded, with a "key" that names it in messages; it can go to a worker."""
 
 
-class SampleError(ValueError):
-    """A sample that cannot be used. The message says why; it is skipped, counted and named by its key."""
-
-
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A decoded sample.

@@ -4,8 +4,7 @@ import ast
 import json
 from typing import Any
 
-from .samples import SampleError
-from .stored_values import FilePart
+from .stored_values import FilePart, SampleError
 
 LISTS = ("captions", "caption", "text")
 """Fields of a JSON object that hold its captions, the first that is there."""

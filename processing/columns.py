@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .captions import value_in
-from .samples import Row, SampleError
-from .stored_values import Record
+from .stored_values import Record, SampleError
 
 VIDEO_SUFFIXES = ("mp4", "webm", "mkv", "mov", "avi", "m4v", "mpg", "mpeg", "wmv", "flv", "gif")
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "jp2", "avif")
@@ -58,7 +57,7 @@ class Columns:
             raise SampleError(f"its key {self.given['key']} is {key!r:.40}: expected a text or a number")
         return str(key)
 
-    def row(self, record: Record) -> Row:
+    def row(self, record: Record) -> dict[str, Any]:
         """The parts of a record, still as they are stored.
 
         Returns:

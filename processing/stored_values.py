@@ -1,6 +1,6 @@
 """Values of a record before they are decoded: bytes, text, or where in a file they lie.
 
-The training process passes on only where a value lies, wherever a file can be read at any place; the worker that
+Whoever lists records passes on only where a value lies, wherever a file can be read at any place; the worker that
 decodes it reads it. So a shuffled block of records holds no media, and skipping records reads none.
 """
 
@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from .samples import SampleError
+
+class SampleError(ValueError):
+    """A sample that cannot be used. The message says why; it is skipped, counted and named by its key."""
 
 
 class Record(NamedTuple):

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
-from .samples import SampleError
-from .stored_values import FilePart, Record
+from .stored_values import FilePart, Record, SampleError
 
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz")
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-from .samples import SampleError
-from .stored_values import Record
+from .stored_values import Record, SampleError
 
 
 @dataclass(frozen=True)
