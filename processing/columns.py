@@ -1,7 +1,7 @@
 """Which value of a record is the media, the captions, the trajectories and the key."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .captions import value_in
 from .stored_values import Record, SampleError
@@ -14,8 +14,24 @@ _FILE_NAMES = ("media", "file_name", "path")
 _MEDIA = {
     "video": (*VIDEO_SUFFIXES, "video", *_FILE_NAMES, "video_path"),
     "image": (*IMAGE_SUFFIXES, "image", *_FILE_NAMES, "image_path"),
+    "any": (*VIDEO_SUFFIXES, "video", *IMAGE_SUFFIXES, "image", *_FILE_NAMES, "video_path", "image_path"),
 }
+SUFFIXES = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES, "any": (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES)}
+"""Endings of media files, by what media are wanted."""
+
 _CAPTIONS = ("captions", "caption", "txt", "text", "json")
+
+
+class Media(NamedTuple):
+    """What is to be decoded of a record.
+
+    Attributes:
+        column: The column, or the suffix of the file, that it is; None where it is a field inside one.
+        value: As it is stored.
+    """
+
+    column: str | None
+    value: Any
 
 
 class Columns:
@@ -24,12 +40,12 @@ class Columns:
     Args:
         given: Name of the column, or the suffix of the file, for each of `media`, `captions`, `trajectories` and `key`
             that has no usual one. A dotted name goes into a column of objects or into a JSON file: `json.title`.
-        media: `video` or `image`.
+        kind: Of media: `video`, `image`, or `any` of them.
     """
 
-    def __init__(self, given: Mapping[Any, str], media: str):
+    def __init__(self, given: Mapping[Any, str], kind: str):
         self.given = dict(given)
-        self.media = media
+        self.kind = kind
 
     @property
     def suffixes(self) -> frozenset[str]:
@@ -69,7 +85,7 @@ class Columns:
                 raise SampleError(record.error)
             captions, fields = self._captions(record.values)
             return {
-                "media": self._media(record.values),
+                "media": self.media(record).value,
                 "captions": captions,
                 "caption_fields": fields,
                 "trajectories": self._trajectories(record.values),
@@ -78,11 +94,18 @@ class Columns:
         except SampleError as error:
             return {"error": str(error)}
 
-    def _media(self, values: Mapping[str, Any]) -> Any:
+    def media(self, record: Record) -> "Media":
+        """The media of a record, as they are stored.
+
+        Raises `SampleError`.
+        """
+        values = record.values
         if "media" in self.given:
             column, fields = self._place(values, "media")
-            return value_in(values[column], column, fields)
-        return values[self._first(values, _MEDIA[self.media], self.media, "media")]
+            return Media(None if fields else column, value_in(values[column], column, fields))
+        what = "video or image" if self.kind == "any" else self.kind
+        column = self._first(values, _MEDIA[self.kind], what, "media")
+        return Media(column, values[column])
 
     def _captions(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
         if "captions" in self.given:

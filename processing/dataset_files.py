@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from glob import glob
 from typing import Any
 
-from .columns import IMAGE_SUFFIXES, TRAJECTORIES, VIDEO_SUFFIXES, Columns
+from .columns import SUFFIXES, TRAJECTORIES, Columns
 from .media_folders import media_shards
 from .stored_values import Shard
 from .table_shards import HubShard, TableShard, TextTableShard
@@ -93,9 +93,12 @@ def _files_of_folder(folder: str, split: str, columns: Columns) -> list[str]:
     for name in _METADATA:
         if os.path.isfile(os.path.join(folder, name)):
             return [os.path.join(folder, name)]
-    files = sorted(
-        os.path.join(place, name) for place, _, names in os.walk(folder) for name in names if not name.startswith(".")
-    )
+    files = []
+    for place, folders, names in os.walk(folder):
+        # Hidden ones, and those like `__pycache__`, which HF Datasets passes over too.
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        files += [os.path.join(place, name) for name in names if not name.startswith(".")]
+    files.sort()
     for is_kind in (
         lambda file: file.lower().endswith(tuple(f".{suffix}" for suffix in _TAR)),
         lambda file: file.lower().endswith(".parquet"),
@@ -129,10 +132,9 @@ def _has_format(path: str) -> bool:
 
 def _is_media(path: str, columns: Columns) -> bool:
     lower = path.lower()
-    suffixes = VIDEO_SUFFIXES if columns.media == "video" else IMAGE_SUFFIXES
     if lower.endswith(tuple(f".{suffix}" for suffix in TRAJECTORIES)) or "://" in path:
         return False
-    return lower.endswith(tuple(f".{suffix}" for suffix in suffixes))
+    return lower.endswith(tuple(f".{suffix}" for suffix in SUFFIXES[columns.kind]))
 
 
 def _shared_folder(files: Sequence[str]) -> str:

@@ -28,15 +28,16 @@ class MediaShard:
     folder: str
     files: tuple[str, ...]
     sidecars: tuple[str, ...] = SIDECARS
+    is_divisible = True
 
     @property
     def num_records(self) -> int:
         """How many samples it has."""
         return len(self.files)
 
-    def records(self) -> Iterator[Record]:
-        """Its samples, by the media files' paths without suffix."""
-        for file in self.files:
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Its samples, from number `start` on, by the media files' paths without suffix."""
+        for file in self.files[start:]:
             base, suffix = os.path.splitext(file)
             values = {suffix[1:].lower(): FilePart(os.path.join(self.folder, file))}
             for sidecar in self.sidecars:

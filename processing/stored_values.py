@@ -34,6 +34,7 @@ class Shard(Protocol):
     Attributes:
         name: What messages call it.
         folder: What paths in it are relative to; None for none.
+        is_divisible: Whether it can be read from any record on without reading those before.
     """
 
     @property
@@ -43,11 +44,14 @@ class Shard(Protocol):
     def folder(self) -> str | None: ...
 
     @property
+    def is_divisible(self) -> bool: ...
+
+    @property
     def num_records(self) -> int | None:
         """How many records it has, None where only reading it would tell."""
 
-    def records(self) -> Iterator[Record]:
-        """Its records. Raises `SampleError` where it cannot be read any further."""
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Its records, from number `start` on. Raises `SampleError` where it cannot be read any further."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,17 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Any
 
 from .stored_values import Record, SampleError
+
+_ROWS_AT_ONCE = 16
+"""Rows of a Parquet file, with their media, that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ class TableShard:
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_divisible(self) -> bool:
+        """Whether its rows lie in groups that can be found."""
+        return self.format == "parquet" and "://" not in self.path and not self.options
+
+    @property
     def folder(self) -> str | None:
         """What paths in it are relative to."""
         return None if "://" in self.path else os.path.dirname(self.path)
@@ -44,16 +54,28 @@ class TableShard:
         except (OSError, pyarrow.ArrowException):
             return None
 
-    def records(self) -> Iterator[Record]:
-        """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
+    def schema(self) -> Any:
+        """The columns as a `pyarrow.Schema`; None where the file tells none. Raises `SampleError`."""
+        with _faults_of(self.name):
+            if self.is_divisible:
+                import pyarrow.parquet
+
+                return pyarrow.parquet.read_schema(self.path)
+            return _schema_of(self._stream())
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Its rows from number `start` on, by their numbers.
+
+        Raises `SampleError` where it cannot be read any further.
+        """
+        if self.is_divisible:
+            return _grouped_rows(self.name, self.path, start)
+        return _streamed(self.name, self._stream, start)
+
+    def _stream(self) -> Any:
         import datasets
 
-        def rows() -> Any:
-            return datasets.load_dataset(
-                self.format, data_files=[self.path], split="train", streaming=True, **self.options
-            )
-
-        return _streamed(self.name, rows)
+        return datasets.load_dataset(self.format, data_files=[self.path], split="train", streaming=True, **self.options)
 
 
 @dataclass(frozen=True)
@@ -77,15 +99,23 @@ class HubShard:
     options: dict[str, Any] = field(default_factory=dict)
     num_records: int | None = None
     folder = None
+    is_divisible = False
 
-    def records(self) -> Iterator[Record]:
-        """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
+    def schema(self) -> Any:
+        """The columns as a `pyarrow.Schema`; None where the data set tells none. Raises `SampleError`."""
+        with _faults_of(self.name):
+            return _schema_of(self._stream())
 
-        def rows() -> Any:
-            stream = _stream_of(self.path, self.split, json.dumps(self.options))
-            return stream.shard(num_shards=self.num_shards, index=self.number)
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Its rows from number `start` on, by their numbers.
 
-        return _streamed(self.name, rows)
+        Raises `SampleError` where it cannot be read any further.
+        """
+        return _streamed(self.name, self._stream, start)
+
+    def _stream(self) -> Any:
+        stream = _stream_of(self.path, self.split, json.dumps(self.options))
+        return stream.shard(num_shards=self.num_shards, index=self.number)
 
 
 @lru_cache(maxsize=8)
@@ -110,18 +140,23 @@ class TextTableShard:
     path: str
     delimiter: str = ","
     num_records = None
+    is_divisible = True
 
     @cached_property
     def folder(self) -> str:
         """What paths in it are relative to."""
         return os.path.dirname(self.path)
 
-    def records(self) -> Iterator[Record]:
-        """Its rows, by their numbers. Raises `SampleError` where it cannot be read any further."""
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """Its rows from number `start` on, by their numbers.
+
+        Raises `SampleError` where it cannot be read any further.
+        """
         try:
             # Bytes that are no UTF-8 are shown in messages, and cost their row alone.
             with open(self.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-                yield from _json_lines(file) if self.path.lower().endswith(".jsonl") else self._csv_rows(file)
+                rows = _json_lines(file) if self.path.lower().endswith(".jsonl") else self._csv_rows(file)
+                yield from islice(rows, start, None)
         except (OSError, csv.Error) as error:
             raise SampleError(f"{self.name} cannot be read any further ({type(error).__name__}: {error})") from error
 
@@ -155,16 +190,46 @@ def _not_text(values: list[str]) -> str | None:
     return "is not UTF-8" if escaped else None
 
 
-def _streamed(name: str, load: Any) -> Iterator[Record]:
+def _streamed(name: str, load: Callable[[], Any], start: int) -> Iterator[Record]:
     """The rows of a streaming data set, with media as they are stored."""
+    with _faults_of(name):
+        for number, values in enumerate(islice(_undecoded(load()), start, None), start):
+            yield Record(str(number), values)
+
+
+def _grouped_rows(name: str, path: str, start: int) -> Iterator[Record]:
+    """The rows of a Parquet file, of which the groups before that of row `start` are not read."""
+    import pyarrow.parquet
+
+    with _faults_of(name), pyarrow.parquet.ParquetFile(path) as file:
+        number = 0
+        for group in range(file.num_row_groups):
+            num_rows = file.metadata.row_group(group).num_rows
+            if number + num_rows <= start:
+                number += num_rows
+                continue
+            for batch in file.iter_batches(_ROWS_AT_ONCE, row_groups=[group]):
+                passed = min(max(0, start - number), batch.num_rows)
+                for row, values in enumerate(batch.slice(passed).to_pylist(), number + passed):
+                    yield Record(str(row), values)
+                number += batch.num_rows
+
+
+@contextmanager
+def _faults_of(name: str) -> Iterator[None]:
+    """Faults of a table's contents as a `SampleError`."""
     import pyarrow
     from datasets.exceptions import DatasetsError
 
     try:
-        for number, values in enumerate(_undecoded(load())):
-            yield Record(str(number), values)
+        yield
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException, DatasetsError) as error:
         raise SampleError(f"{name} cannot be read any further ({type(error).__name__}: {error})") from error
+
+
+def _schema_of(stream: Any) -> Any:
+    features = stream.features
+    return None if features is None else features.arrow_schema
 
 
 def _undecoded(stream: Any) -> Any:

@@ -8,6 +8,7 @@ the archive, so that a damaged file in it costs its own sample alone.
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
 
 from .stored_values import FilePart, Record, SampleError
@@ -32,8 +33,13 @@ class TarShard:
     folder = None
     num_records = None
 
-    def records(self) -> Iterator[Record]:
-        """The samples, each by its base name with what is stored under each suffix.
+    @property
+    def is_divisible(self) -> bool:
+        """Whether headers can be read without contents."""
+        return not ("://" in self.path or self.path.endswith(_COMPRESSED))
+
+    def records(self, start: int = 0) -> Iterator[Record]:
+        """The samples from number `start` on, each by its base name with what is stored under each suffix.
 
         The files of a sample may lie anywhere in a local archive; in a URL's or a compressed one side by side.
 
@@ -41,14 +47,14 @@ class TarShard:
             SampleError: The archive cannot be opened or breaks off; the samples before that place were given.
         """
         try:
-            if "://" in self.path or self.path.endswith(_COMPRESSED):
+            if self.is_divisible:
+                with open(self.path, "rb") as file:
+                    yield from islice(_anywhere(self._members(file, keep_contents=False)), start, None)
+            else:
                 import fsspec
 
                 with fsspec.open(self.path, "rb", compression="infer") as file:
-                    yield from _side_by_side(self._members(file, keep_contents=True))
-            else:
-                with open(self.path, "rb") as file:
-                    yield from _anywhere(self._members(file, keep_contents=False))
+                    yield from islice(_side_by_side(self._members(file, keep_contents=True)), start, None)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise SampleError(f"{self.name} cannot be read any further ({type(error).__name__}: {error})") from error
 
