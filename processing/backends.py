@@ -50,7 +50,7 @@ class TrackingBackend(Protocol):
 
     A backend may also have `frame_short_side`, an int: the short side, in pixels, that its clips' frames shall have
     where the labels' is smaller (they are never scaled up). Without it, or where it is None, frames have the size of
-    the labels.
+    the labels. One with weights may have `load(max_trajectories)`, which loads them before the first video.
     """
 
     @property
@@ -87,6 +87,17 @@ def backend_names() -> list[str]:
     return sorted(_BACKENDS)
 
 
+def backend_location(name: str) -> str:
+    """Where a backend comes from, as `register_backend` was told, for processes that have yet to be.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if name not in _BACKENDS:
+        raise ValueError(f"Unknown backend {name!r}; known backends: {', '.join(backend_names())}.")
+    return _BACKENDS[name]
+
+
 def register_backend(name: str, location: str) -> None:
     """Make a backend available by name.
 
@@ -116,9 +127,7 @@ def get_backend(name: str, **options: Any) -> TrackingBackend:
     Raises:
         ValueError: The name is unknown, or the backend has no such option.
     """
-    if name not in _BACKENDS:
-        raise ValueError(f"Unknown backend {name!r}; known backends: {', '.join(backend_names())}.")
-    module, _, class_name = _BACKENDS[name].partition(":")
+    module, _, class_name = backend_location(name).partition(":")
     backend_class = getattr(importlib.import_module(module), class_name)
     parameters = inspect.signature(backend_class).parameters.values()
     legal = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

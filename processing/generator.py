@@ -170,6 +170,16 @@ class TrajectoryGenerator:
         self._check_volumes(volumes, clips)
         return volumes
 
+    def load(self) -> None:
+        """Have a backend that has weights load them now, not at its first video.
+
+        Raises:
+            ImportError, OSError, ValueError: They cannot be loaded.
+        """
+        load = getattr(self.backend, "load", None)
+        if load is not None:
+            load(self.max_trajectories)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able data, for `from_dict`.
 

@@ -141,6 +141,14 @@ class Sam2Backend:
         """SAM 2 sees squares of this size; frames need not be larger."""
         return self.image_size
 
+    def load(self, max_trajectories: int) -> None:
+        """Load the weights, for videos of at most so many trajectories, if they are not loaded yet.
+
+        Raises:
+            ImportError, OSError, ValueError: As for `track`.
+        """
+        self._loaded(min(self.max_segments, max_trajectories), no_progress)
+
     def track(self, clips: Sequence[Clip], max_trajectories: int, progress: Progress | None = None) -> list[np.ndarray]:
         """See `TrackingBackend.track`. The stages reported are "load", "segment" and "track".
 

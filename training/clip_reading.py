@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from trajvit.processing.captions import read_captions
-from trajvit.processing.decoding import decode_video
 from trajvit.processing.generator import TrajectoryGenerator
+from trajvit.processing.stored_media import decode_stored
 from trajvit.processing.stored_values import SampleError, bytes_or_path
 from trajvit.processing.trajectories import Trajectories
 from trajvit.processing.trajectory_inputs import check_fit
@@ -56,7 +56,9 @@ def read_clip(row: Row, num_frames: int, reading: Reading) -> Clip:
     captions = read_captions(row["captions"], row["caption_fields"])
     stored = row["trajectories"] if reading.needs_trajectories else None
     generator = trajectory_generator(reading) if reading.needs_trajectories and stored is None else None
-    video = _decode(row, num_frames, reading, generator)
+    interval = None if generator is None else generator.frame_interval
+    short_side = max(reading.short_side, 0 if generator is None else generator.frame_short_side)
+    video = decode_stored(row["media"], row["folder"], num_frames, interval, short_side)
     trajectories = None
     if generator is not None:
         trajectories = _generate(generator, video)
@@ -76,19 +78,6 @@ def trajectory_generator(reading: Reading) -> TrajectoryGenerator:
 @lru_cache(maxsize=4)
 def _generator(settings: str) -> TrajectoryGenerator:
     return TrajectoryGenerator.from_dict(json.loads(settings))
-
-
-def _decode(row: Row, num_frames: int, reading: Reading, generator: TrajectoryGenerator | None) -> VideoFrames:
-    from av import FFmpegError
-
-    source = bytes_or_path(row["media"], row["folder"], "media")
-    interval = None if generator is None else generator.frame_interval
-    short_side = max(reading.short_side, 0 if generator is None else generator.frame_short_side)
-    try:
-        return decode_video(source, num_frames, interval, short_side, threads=1)
-    # Of damaged files the libraries raise what they trip over; whatever it is, this sample alone is lost.
-    except (OSError, ValueError, ArithmeticError, LookupError, FFmpegError) as error:
-        raise SampleError(f"its media cannot be decoded: {error}") from error
 
 
 def _stored(stored: Any, folder: str | None, video: VideoFrames) -> Trajectories:

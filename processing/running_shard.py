@@ -1,0 +1,75 @@
+"""What a worker tells of the shard that it is at, so that a clip that ends its process is known to the next one."""
+
+import json
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+
+MAX_DEATHS = 3
+"""Processes that may end at one clip before it is taken for the reason."""
+
+BETWEEN_CLIPS = -1
+
+
+class WorkersDied(Exception):
+    """Processes ended again and again before they were at any clip: not a clip's fault, so it ends the run."""
+
+
+class RunningShard:
+    """The file of a shard under way: which clip is worked on, and at which clips processes ended before.
+
+    Args:
+        path: The file. If there is one, its process did not live to remove it.
+
+    Raises:
+        WorkersDied: `MAX_DEATHS` processes ended between the clips of this shard.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._deaths: Counter[int] = Counter()
+        self._read()
+        if self._deaths[BETWEEN_CLIPS] >= MAX_DEATHS:
+            path.unlink(missing_ok=True)
+            raise WorkersDied(
+                f"{MAX_DEATHS} worker processes ended all at once at {path.stem}, before its first clip or after its "
+                "last; workers.log, or Ray's logs, have what they said last"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.at(BETWEEN_CLIPS, 0)
+
+    def deaths(self, position: int) -> int:
+        """How many processes ended at this record."""
+        return self._deaths[position]
+
+    def at(self, position: int, num_done: int) -> None:
+        """Tell which record comes next, and how many are done."""
+        told = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "position": position,
+            "done": num_done,
+            "deaths": self._deaths,
+        }
+        # In one call, so that a process that is killed leaves the old content or the new.
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            os.write(handle, json.dumps(told).encode())
+        finally:
+            os.close(handle)
+
+    def finish(self) -> None:
+        """The shard is finished."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self) -> None:
+        try:
+            told = json.loads(self._path.read_bytes())
+            self._deaths = Counter({int(position): count for position, count in told["deaths"].items()})
+            self._deaths[int(told["position"])] += 1
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # Its machine went down while it was written.
+            self._deaths[BETWEEN_CLIPS] += 1
