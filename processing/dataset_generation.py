@@ -15,6 +15,7 @@ from .generation_settings import DEFAULT_SHARD_SIZE, GenerationSettings, StoredF
 from .generation_worker import worker_start
 from .generator import TrajectoryGenerator
 from .media_folders import MediaShard
+from .output_shards import OutputError
 from .worker_pools import GenerationFailed, PoolEvent, WorkerPool
 
 __all__ = ["GenerationFailed", "GenerationProgress", "GenerationSummary", "StoredFrames", "generate_trajectories"]
@@ -96,6 +97,8 @@ def generate_trajectories(
         return GenerationRun(folder, settings, retry_failures, verify, on_progress).go(found, gather)
     except OSError as error:
         raise GenerationFailed(f"{folder.output} cannot be written: {error}") from error
+    except OutputError as error:
+        raise GenerationFailed(str(error)) from error
 
 
 def _workers(

@@ -163,13 +163,20 @@ class GenerationFolder:
                 continue
         return found
 
-    def forget_running(self) -> None:
-        """Forget the shards under way, whose workers have been ended in good order."""
-        shutil.rmtree(self.path / "running", ignore_errors=True)
-        (self.path / "running").mkdir(parents=True, exist_ok=True)
+    def settle(self) -> None:
+        """Leave nothing half done behind workers that were ended in order, and so died of no clip."""
+        running = self.path / "running"
+        for path in running.rglob("*.json"):
+            self.record(str(path.relative_to(running)).removesuffix(".json"))
+        shutil.rmtree(running, ignore_errors=True)
+        running.mkdir(parents=True, exist_ok=True)
+        self.clean()
 
     def clean(self) -> None:
-        """Remove what is left of shards that were not finished; only while no worker is at work."""
+        """Remove what is left of shards that were not finished; only while no worker is at work.
+
+        Records have been asked for before, so that none waits for a file here.
+        """
         for path in self.parts.iterdir():
             path.unlink()
 

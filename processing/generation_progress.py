@@ -92,7 +92,7 @@ class ProgressWatch:
 
     def count(self, record: ShardRecord) -> None:
         """A shard is finished."""
-        self._clips += clips_of(record)
+        self._clips += record.num_records
         self._failures += len(record.failures)
         self._shards += 1
 
@@ -145,8 +145,3 @@ class ProgressWatch:
             if monotonic() >= next_line:
                 self._log("progress", **vars(progress))
                 next_line += _SECONDS_BETWEEN_LOG_LINES
-
-
-def clips_of(record: ShardRecord) -> int:
-    """How many records of the input a finished shard has done, those that failed among them."""
-    return record.statistics.clips + sum(failure.position is not None for failure in record.failures)

@@ -9,7 +9,7 @@ from typing import Any
 from .failures_file import write_failures
 from .generation_folder import GenerationFolder
 from .generation_plan import InputShard, ShardTask, extended, plan_tasks, shard_to_dict
-from .generation_progress import GenerationLog, OnProgress, ProgressWatch, clips_of
+from .generation_progress import GenerationLog, OnProgress, ProgressWatch
 from .generation_settings import GenerationSettings, differences
 from .generation_statistics import GenerationStatistics
 from .shard_generation import software_versions
@@ -108,13 +108,10 @@ class GenerationRun:
                 new_shards = self._work(found, crew)
             except BaseException as error:
                 self._log("run_ended", error=f"{type(error).__name__}: {error}")
-                crew.dismiss()
-                # Workers that are ended in order die of no clip.
-                self._folder.forget_running()
-                self._folder.clean()
                 raise
-            crew.dismiss()
-            self._folder.forget_running()
+            finally:
+                crew.dismiss()
+                self._folder.settle()
             return self._summarized(new_shards, monotonic() - started)
 
     def _begin(self) -> None:
@@ -185,7 +182,7 @@ class GenerationRun:
         if self._retry and record.failures:
             self._num_clips_before += record.statistics.clips
             return False
-        self._num_clips_before += clips_of(record)
+        self._num_clips_before += record.num_records
         self._count(record)
         watch.count(record)
         return True
@@ -201,7 +198,7 @@ class GenerationRun:
 
     def _count(self, record: ShardRecord) -> None:
         self._statistics.add(record.statistics)
-        self._num_clips += clips_of(record)
+        self._num_clips += record.num_records
         self._num_failures += len(record.failures)
         self._num_shards += 1
 

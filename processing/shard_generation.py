@@ -13,7 +13,7 @@ from .generation_statistics import GenerationStatistics
 from .kept_clips import KeptClips, StoredClip
 from .output_shards import OutputClip, ShardWriter, open_writer, output_error, trajectories_name
 from .running_shard import BETWEEN_CLIPS, MAX_DEATHS, RunningShard
-from .shard_records import Failure, ShardRecord
+from .shard_records import Failure, ShardRecord, StoredFile
 from .stored_values import Record, SampleError
 
 _PACKAGES = ("trajvit", "numpy", "opencv-python", "scikit-image", "scipy", "scenedetect", "av", "torch", "sam2")
@@ -73,20 +73,8 @@ class ShardGenerator:
             return before
         kept = self._kept(before) if before is not None and self._folder.is_intact(before) else None
         running = RunningShard(self._folder.running_path(task.name))
-        writer: ShardWriter | None = None
-        made = _Made()
         try:
-            try:
-                writer = open_writer(
-                    task.name, task.shard, self._folder.output, self._folder.parts, self._settings.columns
-                )
-                for position, record in enumerate(task.records(), task.start):
-                    running.at(position, position - task.start)
-                    self._add(task, position, record, writer, running.deaths(position), kept, made)
-            except SampleError as error:
-                made.failures.append(Failure(task.shard.name, "shard", str(error)))
-            running.at(BETWEEN_CLIPS, made.statistics.clips + len(made.failures))
-            files = writer.close() if writer is not None and made.statistics.clips else {}
+            made, files = self._made(task, running, kept)
             finished = ShardRecord(
                 name=task.name,
                 shard=task.shard.name,
@@ -99,11 +87,36 @@ class ShardGenerator:
             self._folder.publish(finished)
         except OSError as error:
             raise output_error(self._folder.output / task.name, error) from error
-        finally:
-            if writer is not None:
-                writer.discard()
         running.finish()
         return finished
+
+    def _made(
+        self, task: ShardTask, running: RunningShard, kept: KeptClips | None
+    ) -> tuple[_Made, dict[str, StoredFile]]:
+        """Write all clips of a task to files that are complete but not at their places."""
+        made = _Made()
+        try:
+            writer = open_writer(task.name, task.shard, self._folder.output, self._folder.parts, self._settings.columns)
+        except SampleError as error:
+            made.failures.append(Failure(task.shard.name, "shard", str(error)))
+            return made, {}
+        num_done = 0
+        try:
+            try:
+                for position, record in enumerate(task.records(), task.start):
+                    running.at(position, num_done)
+                    self._add(task, position, record, writer, running.deaths(position), kept, made)
+                    num_done += 1
+            except SampleError as error:
+                made.failures.append(Failure(task.shard.name, "shard", str(error)))
+            running.at(BETWEEN_CLIPS, num_done)
+            if made.statistics.clips:
+                return made, writer.close()
+            writer.discard()
+            return made, {}
+        except BaseException:
+            writer.discard()
+            raise
 
     def _kept(self, before: ShardRecord) -> KeptClips:
         name = trajectories_name(before.name, self._settings.columns)
@@ -124,7 +137,8 @@ class ShardGenerator:
         try:
             if record.error is not None:
                 raise ClipError("read", record.error)
-            key, media = self._columns.key(record), self._columns.media(record)
+            key = self._columns.key(record)
+            media = self._columns.media(record)
             if num_deaths >= MAX_DEATHS:
                 raise ClipError("worker", f"{num_deaths} worker processes ended while they were at this clip")
             clip = kept.at(position, record, media) if kept is not None else None

@@ -65,6 +65,11 @@ class ShardRecord:
     warnings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def num_records(self) -> int:
+        """How many records of the input are done, those that failed among them."""
+        return self.statistics.clips + sum(failure.position is not None for failure in self.failures)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able data for `from_dict`."""
         return {
