@@ -45,8 +45,8 @@ class GeneratedClip:
     """What is stored of a clip.
 
     Attributes:
-        trajectories: `Trajectories.to_bytes` of its sampled frames.
-        value: The same, not encoded.
+        trajectories: The trajectories file of its sampled frames.
+        value: What it holds.
         frames: The sampled frames, encoded; None where the media are kept.
         suffix: Of the frames: `mp4`, or `jpg` for an image.
         warning: What was wrong with a clip that could be used nevertheless.
@@ -74,6 +74,7 @@ class ClipGenerator:
     def __init__(self, settings: GenerationSettings):
         self._generator = TrajectoryGenerator.from_dict(settings.generator)
         self._num_frames = settings.num_frames
+        self._stored_short_side = settings.stored_short_side
         self._stored_frames = settings.frames
         shown = settings.frames.short_side if settings.frames is not None else 0
         self._short_side = max(self._generator.frame_short_side, shown)
@@ -108,6 +109,9 @@ class ClipGenerator:
                 timestamps=video.timestamps,
             )
         with _stage("encode", seconds):
+            size = fit_short_side(trajectories.height, trajectories.width, self._stored_short_side)
+            if size != (trajectories.height, trajectories.width):
+                trajectories = trajectories.resize(*size)
             content = trajectories.to_bytes()
             frames, suffix = None, None
             if self._stored_frames is not None:

@@ -11,7 +11,7 @@ from .generation_folder import FOLDER, GenerationFolder
 from .generation_plan import InputShard, find_input
 from .generation_progress import GenerationProgress, OnProgress
 from .generation_run import GenerationRun, GenerationSummary
-from .generation_settings import DEFAULT_SHARD_SIZE, GenerationSettings, StoredFrames
+from .generation_settings import DEFAULT_SHARD_SIZE, DEFAULT_STORED_SHORT_SIDE, GenerationSettings, StoredFrames
 from .generation_worker import worker_start
 from .generator import TrajectoryGenerator
 from .media_folders import MediaShard
@@ -27,6 +27,7 @@ def generate_trajectories(
     *,
     generator: TrajectoryGenerator | None = None,
     num_frames: int = 16,
+    stored_short_side: int = DEFAULT_STORED_SHORT_SIDE,
     frames: StoredFrames | None = None,
     shard_size: int = DEFAULT_SHARD_SIZE,
     pack: bool = False,
@@ -51,6 +52,7 @@ def generate_trajectories(
             the output folder itself, their trajectories are written.
         generator: Default: `TrajectoryGenerator()`. Its backend must have been given by name.
         num_frames: Frames sampled from each video.
+        stored_short_side: Pixels to which trajectories are scaled down before they are stored.
         frames: Store the sampled frames, encoded small, instead of the media.
         shard_size: Most clips of an output shard, where the input can be read from any place on.
         pack: Make tar shards of the media files of a folder.
@@ -76,6 +78,7 @@ def generate_trajectories(
     settings = GenerationSettings(
         generator=generator.to_dict(),
         num_frames=num_frames,
+        stored_short_side=stored_short_side,
         frames=frames,
         shard_size=shard_size,
         pack=pack,

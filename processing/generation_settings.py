@@ -7,6 +7,10 @@ from typing import Any
 from .columns import SUFFIXES
 
 DEFAULT_SHARD_SIZE = 256
+
+DEFAULT_STORED_SHORT_SIDE = 72
+"""Pixels: more than the 56 cells of the models' grid, and a quarter of the bytes that 256 pixels take."""
+
 _COLUMNS = ("media", "key", "trajectories")
 
 
@@ -37,6 +41,7 @@ class GenerationSettings:
     Attributes:
         generator: `TrajectoryGenerator.to_dict()`.
         num_frames: Frames sampled from a video; one shorter gives all that it has, an image its one.
+        stored_short_side: Pixels to which trajectories with a longer short side are scaled down before they are stored.
         frames: How sampled frames are stored in place of the media; None keeps the media as they are.
         shard_size: Most clips of an output shard, where the input can be read from any place on.
         pack: Whether media files of a folder become tar shards; else trajectories lie beside each file.
@@ -51,6 +56,7 @@ class GenerationSettings:
 
     generator: dict[str, Any]
     num_frames: int = 16
+    stored_short_side: int = DEFAULT_STORED_SHORT_SIDE
     frames: StoredFrames | None = None
     shard_size: int = DEFAULT_SHARD_SIZE
     pack: bool = False
@@ -61,6 +67,7 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         _require_integer("num_frames", self.num_frames, 1)
+        _require_integer("stored_short_side", self.stored_short_side, 1)
         _require_integer("shard_size", self.shard_size, 1)
         if self.media not in SUFFIXES:
             raise ValueError(f"media must be one of {', '.join(SUFFIXES)}, got {self.media!r}.")

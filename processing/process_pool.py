@@ -13,6 +13,8 @@ from typing import Any
 
 from .worker_pools import GenerationFailed, PoolEvent
 
+WORKER_PROGRAM = ("-m", f"{__name__.rpartition('.')[0]}.generation_worker")
+
 _MAX_FAILED_STARTS = 3
 _BYTES_AT_ONCE = 2**16
 # Read when libraries are first imported. Workers share the cores among them, and equal threads give equal sums.
@@ -109,6 +111,7 @@ class ProcessPool:
                 raise GenerationFailed(result["fatal"])
             if "ready" in result:
                 worker.is_ready = True
+                self._on_event("worker_ready", pid=worker.process.pid)
                 continue
             worker.job = None
             yield result
@@ -145,7 +148,7 @@ class _Worker:
         try:
             with open(log, "ab") as printed:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "trajvit.processing.generation_worker", str(theirs)],
+                    [sys.executable, *WORKER_PROGRAM, str(theirs)],
                     stdin=subprocess.PIPE,
                     stdout=printed,
                     stderr=printed,

@@ -89,6 +89,11 @@ class TestArchives:
         np.testing.assert_allclose(stored.timestamps, source.timestamps)
         assert np.array_equal(stored.ids, expected(video_bytes(10)).ids)
 
+    def test_trajectories_can_be_stored_smaller(self, generate, tmp_path):
+        generate(write_shards(tmp_path / "in", [10]), tmp_path / "out", stored_short_side=20)
+        content = tar_contents(tmp_path / "out" / "0.tar")["000.traj.png"]
+        assert Trajectories.from_bytes(content) == expected(video_bytes(10)).resize(20, 33)
+
     def test_fewer_of_the_stored_frames_can_be_read(self, generate, tmp_path):
         generate(write_shards(tmp_path / "in", [10]), tmp_path / "out", num_frames=6, frames=StoredFrames(24, 4))
         (clip,) = read_all(tmp_path / "out", num_frames=3).values()

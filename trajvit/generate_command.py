@@ -22,7 +22,7 @@ from trajvit.processing.dataset_generation import (
     generate_trajectories,
 )
 from trajvit.processing.generation_folder import FOLDER
-from trajvit.processing.generation_settings import DEFAULT_SHARD_SIZE
+from trajvit.processing.generation_settings import DEFAULT_SHARD_SIZE, DEFAULT_STORED_SHORT_SIDE
 from trajvit.processing.generator import TrajectoryGenerator
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -42,7 +42,10 @@ def generate(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames sampled from each video.")] = 16,
     max_trajectories: Annotated[int, typer.Option(min=1, help="Most trajectories of a video.")] = 128,
-    short_side: Annotated[int, typer.Option(min=1, help="Pixels of the trajectories' short side.")] = 256,
+    short_side: Annotated[int, typer.Option(min=1, help="Pixels of the short side at which parts are followed.")] = 256,
+    stored_short_side: Annotated[
+        int, typer.Option(min=1, help="Pixels of the stored trajectories' short side; no more than --short-side.")
+    ] = DEFAULT_STORED_SHORT_SIDE,
     store_frames: Annotated[
         bool, typer.Option("--store-frames", help="Store the sampled frames, encoded small, instead of the media.")
     ] = False,
@@ -90,6 +93,7 @@ def generate(
                 output,
                 generator=generator,
                 num_frames=frames,
+                stored_short_side=stored_short_side,
                 frames=StoredFrames(frames_short_side, frames_crf) if store_frames else None,
                 shard_size=shard_size,
                 pack=pack,

@@ -1,0 +1,124 @@
+"""Runs by Ray Data on a cluster of two nodes: the same bytes as without Ray, whatever is killed."""
+
+import json
+import os
+import signal
+import sys
+import time
+from threading import Thread
+
+import pytest
+from generation_runs import failures, generate, generate_here, generator, outputs, write_shards
+
+from trajvit.processing.dataset_generation import GenerationFailed
+from trajvit.processing.generation_folder import GenerationFolder
+
+pytest.importorskip("ray")
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one CPU on this machine; actors find the backend of the tests by the path that they are told."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    settings = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={**settings, "include_dashboard": False})
+    cluster.add_node(**settings)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A data set of four shards, and its output by a run that nothing happens to, in this process."""
+    folder = tmp_path_factory.mktemp("whole")
+    shards = [range(10, 60, 10), range(60, 110, 10), range(110, 160, 10), range(160, 180, 10)]
+    write_shards(folder / "in", *shards)
+    with pytest.MonkeyPatch.context() as patch:
+        generate_here(patch, folder / "in", folder / "out", generator=generator(seconds=0.3))
+    return folder / "in", outputs(folder / "out")
+
+
+def running_in_background(*args, **settings):
+    results = []
+    thread = Thread(target=lambda: results.append(generate(*args, **settings)))
+    thread.start()
+    return thread, results
+
+
+def at_work(output, condition):
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        told = GenerationFolder(output).running() if output.exists() else []
+        if condition(told):
+            return told
+        time.sleep(0.05)
+    raise AssertionError(f"waited {SECONDS} s for workers")
+
+
+def test_two_nodes_write_the_same_bytes(cluster, whole, tmp_path):
+    inputs, expected = whole
+    output = tmp_path / "out"
+    run, results = running_in_background(inputs, output, ray_address=cluster.address, generator=generator(seconds=0.3))
+    at_work(output, lambda told: len({each["pid"] for each in told if each["done"]}) == 2)
+    run.join(SECONDS)
+    assert [(summary.clips, summary.failures, summary.new_shards) for summary in results] == [(17, 0, 4)]
+    assert outputs(output) == expected
+    lines = map(json.loads, (output / "__generation__" / "log.jsonl").read_text().splitlines())
+    connected = next(line for line in lines if line["event"] == "ray_connected")
+    assert (connected["nodes"], connected["workers"]) == (2, 2)
+
+
+def test_large_archives_are_counted_and_divided(cluster, whole, tmp_path, monkeypatch):
+    inputs, _ = whole
+    output = tmp_path / "out"
+    summary = generate(inputs, output, ray_address=cluster.address, shard_size=2)
+    assert (summary.clips, summary.shards) == (17, 10)
+    generate_here(monkeypatch, inputs, tmp_path / "here", shard_size=2)
+    assert outputs(output) == outputs(tmp_path / "here")
+
+
+def test_killed_actors_and_clips_that_kill(cluster, whole, tmp_path):
+    inputs, expected = whole
+    output = tmp_path / "out"
+    deadly = generator(seconds=0.3, dies_at=[172])
+    run, results = running_in_background(inputs, output, ray_address=cluster.address, generator=deadly)
+    told = at_work(output, lambda told: any(each["done"] >= 2 for each in told))
+    os.kill(next(each["pid"] for each in told if each["done"] >= 2), signal.SIGKILL)
+    run.join(SECONDS)
+    assert [(summary.clips, summary.failures) for summary in results] == [(16, 1)]
+    assert failures(output) == [("001", "worker", "3 worker processes ended while they were at this clip")]
+    assert {name: data for name, data in outputs(output).items() if name != "3.tar"} == {
+        name: data for name, data in expected.items() if name != "3.tar"
+    }
+
+
+def test_what_ends_a_run(cluster, whole, tmp_path, monkeypatch):
+    inputs, _ = whole
+    with pytest.raises(GenerationFailed, match="a worker cannot start: OSError: there are no weights"):
+        generate(inputs, tmp_path / "a", ray_address=cluster.address, generator=generator(starts=False))
+    with pytest.raises(GenerationFailed, match=r"has 2 CPUs and 0 GPUs; a worker needs 1 CPU and 1 GPUs"):
+        generate(inputs, tmp_path / "b", ray_address=cluster.address, gpus_per_worker=1)
+
+
+def test_ray_is_an_extra(whole, tmp_path, monkeypatch):
+    inputs, _ = whole
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"Ray is not installed; expected: pip install 'trajvit\[scale\]'"):
+        generate(inputs, tmp_path / "out", ray_address="auto")
+
+
+def test_a_node_may_go_down(cluster, whole, tmp_path):
+    """The last test: the cluster has a node less afterwards, and no CPU to start its actor again while others work."""
+    inputs, expected = whole
+    output = tmp_path / "out"
+    run, results = running_in_background(inputs, output, ray_address=cluster.address, generator=generator(seconds=0.3))
+    at_work(output, lambda told: len([each for each in told if each["done"]]) == 2)
+    cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+    run.join(SECONDS)
+    assert [(summary.clips, summary.failures) for summary in results] == [(17, 0)]
+    assert outputs(output) == expected
