@@ -8,7 +8,7 @@ from .columns import SUFFIXES
 
 DEFAULT_SHARD_SIZE = 256
 
-DEFAULT_STORED_SHORT_SIDE = 72
+DEFAULT_STORED_SHORT_SIDE = 64
 """Pixels: more than the 56 cells of the models' grid, and a quarter of the bytes that 256 pixels take."""
 
 _COLUMNS = ("media", "key", "trajectories")

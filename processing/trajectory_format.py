@@ -42,6 +42,10 @@ _MAX_FILE_BYTES = 5 * MAX_PIXELS
 _MAX_HEADER_BYTES = 2**10 + 64 * MAX_FRAMES
 _PREVIEW_FRAMES = 4
 _PREVIEW_SIZE = (48, 512)  # height, width of a frame at most
+# Smaller maps have a smaller picture, which else would be a good part of the file: a third of their height, and a frame
+# for each so many pixels of it.
+_PREVIEW_SHRINKAGE = 3
+_HEIGHT_FOR_A_PREVIEW_FRAME = 64
 _PREVIEW_GAP = 2
 
 
@@ -228,8 +232,9 @@ def _decompress(stream: bytes, num_ids: int, id_type: np.dtype) -> np.ndarray:
 def _preview_chunks(trajectories: Trajectories) -> tuple[bytes, bytes, bytes]:
     """The picture: evenly spaced frames side by side, one palette colour per trajectory (repeating after 255)."""
     num_frames, height, width = trajectories.shape
-    chosen = np.unique(np.linspace(0, num_frames - 1, min(num_frames, _PREVIEW_FRAMES)).round().astype(int))
-    scale = min(1, _PREVIEW_SIZE[0] / height, _PREVIEW_SIZE[1] / width)
+    num_shown = min(num_frames, _PREVIEW_FRAMES, max(1, height // _HEIGHT_FOR_A_PREVIEW_FRAME))
+    chosen = np.unique(np.linspace(0, num_frames - 1, num_shown).round().astype(int))
+    scale = min(1 / _PREVIEW_SHRINKAGE, _PREVIEW_SIZE[0] / height, _PREVIEW_SIZE[1] / width)
     shown_height, shown_width = max(1, round(height * scale)), max(1, round(width * scale))
     rows = (2 * np.arange(shown_height) + 1) * height // (2 * shown_height)
     columns = (2 * np.arange(shown_width) + 1) * width // (2 * shown_width)

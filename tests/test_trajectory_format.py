@@ -151,18 +151,27 @@ def test_saved_files_have_the_usual_permissions(tmp_path, discs):
 
 
 def test_any_viewer_shows_a_coloured_strip(discs):
-    with Image.open(io.BytesIO(discs.to_bytes())) as picture:
+    large = discs.resize(270, 480)
+    with Image.open(io.BytesIO(large.to_bytes())) as picture:
         assert (picture.format, picture.mode) == ("PNG", "P")
-        assert json.loads(picture.text["trajectories"])["shape"] == [16, 90, 160]
+        assert json.loads(picture.text["trajectories"])["shape"] == [16, 270, 480]
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape == (48, 4 * 85 + 3 * 2, 3)
     # Each shown pixel is the colour of the id at the same place, so within the first frame colours and ids match 1:1.
-    rows, columns = (2 * np.arange(48) + 1) * 90 // 96, (2 * np.arange(85) + 1) * 160 // 170
-    shown = discs.ids[0][rows[:, None], columns]
+    rows, columns = (2 * np.arange(48) + 1) * 270 // 96, (2 * np.arange(85) + 1) * 480 // 170
+    shown = large.ids[0][rows[:, None], columns]
     colors = {tuple(color) for color in pixels[:, :85].reshape(-1, 3)}
     pairs = {(int(i), *color) for i, color in zip(shown.flat, pixels[:, :85].reshape(-1, 3).tolist(), strict=True)}
     assert len(pairs) == len(colors) == len(np.unique(shown)) > 20
     assert len({tuple(color) for color in pixels[:, :85][shown == 0].tolist()}) == 1
+
+
+def test_small_maps_have_a_small_picture(discs):
+    sizes = {}
+    for height in (64, 90, 128):
+        with Image.open(io.BytesIO(discs.resize(height, 160).to_bytes())) as picture:
+            sizes[height] = picture.size
+    assert sizes == {64: (53, 21), 90: (53, 30), 128: (2 * 53 + 2, 43)}
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 5000), (3, 5000, 1), (70, 2, 3)])
