@@ -2,8 +2,9 @@
 
     python benchmarks/generation_scaling.py [VIDEO ...] [--copies 8] [--workers 1 --workers 2] [--ray]
 
-Each round makes the same clips again, in shards of two. The alternative in the same run is a plain loop in this process:
-decode, generate, encode, and nothing written. Without a video a synthetic one is made. docs/scaling.md shows results.
+Each round makes the same clips again, in shards of two. The alternative in the same run is a plain loop in this
+process: decode, generate, encode, and nothing written. Without a video a synthetic one is made. Workers count from when
+they are ready to the end of the last shard. docs/scaling.md shows results.
 """
 
 import json
@@ -49,7 +50,7 @@ def plain_loop(videos: list[Path]) -> dict[str, float]:
 
 
 def run(folder: Path, output: Path, workers: int, ray_address: str | None) -> dict[str, Any]:
-    """A run, timed from when its last worker was ready, or first clip under way, to its last shard."""
+    """A run."""
     shutil.rmtree(output, ignore_errors=True)
     summary = generate_trajectories(
         folder,
@@ -61,28 +62,28 @@ def run(folder: Path, output: Path, workers: int, ray_address: str | None) -> di
         ray_address=ray_address,
     )
     lines = [json.loads(line) for line in (output / FOLDER / "log.jsonl").read_text().splitlines()]
-    times = {
-        event: [datetime.fromisoformat(line["time"]) for line in lines if line["event"] == event] for event in EVENTS
-    }
     # Ray does not tell when its actors are ready.
-    began = max(times["worker_ready"]) if times["worker_ready"] else min(times["planned"])
-    seconds = (max(times["shard_finished"]) - began).total_seconds()
+    ready = times_of(lines, "worker_ready") or times_of(lines, "planned") * workers
+    end = max(times_of(lines, "shard_finished"))
+    worker_seconds = sum((end - each).total_seconds() for each in ready)
     statistics = summary.statistics
     at_clips = sum(statistics.seconds.values())
     return {
         "workers": workers,
         "driver": "ray" if ray_address else "processes",
         "clips": summary.clips,
-        "clips_per_s": summary.clips / seconds,
+        "clips_per_s": summary.clips / worker_seconds * workers,
         "with_start_s": summary.seconds,
-        "overhead": 1 - at_clips / (workers * seconds),
+        "overhead": 1 - at_clips / worker_seconds,
         "stages_s": {stage: spent / statistics.clips for stage, spent in statistics.seconds.items()},
         "trajectory_bytes": statistics.trajectory_bytes / statistics.clips,
         "frame_bytes": statistics.frame_bytes / statistics.clips,
     }
 
 
-EVENTS = ("planned", "worker_ready", "shard_finished")
+def times_of(lines: list[dict[str, Any]], event: str) -> list[datetime]:
+    """When something happened."""
+    return [datetime.fromisoformat(line["time"]) for line in lines if line["event"] == event]
 
 
 def main(
@@ -120,18 +121,8 @@ def main(
 
 def show(rows: list[dict[str, Any]]) -> None:
     table = Table(box=MARKDOWN)
-    headings = (
-        "driver",
-        "workers",
-        "clips",
-        "clips/s",
-        "of linear",
-        "overhead",
-        "KB trajectories",
-        "KB frames",
-        "plain, s",
-    )
-    for heading in headings:
+    counts = ("workers", "clips", "clips/s", "of linear", "overhead", "KB trajectories", "KB frames", "plain, s")
+    for heading in ("driver", *counts):
         table.add_column(heading, justify="left" if heading == "driver" else "right")
     base = rows[0]["clips_per_s"] / rows[0]["workers"]
     for row in rows:
