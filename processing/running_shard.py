@@ -11,6 +11,8 @@ MAX_DEATHS = 3
 
 BETWEEN_CLIPS = -1
 
+_BYTES = 256
+
 
 class WorkersDied(Exception):
     """Processes ended again and again before they were at any clip: not a clip's fault, so it ends the run."""
@@ -29,6 +31,7 @@ class RunningShard:
     def __init__(self, path: Path):
         self._path = path
         self._deaths: Counter[int] = Counter()
+        self._size = path.stat().st_size if path.exists() else 0
         self._read()
         if self._deaths[BETWEEN_CLIPS] >= MAX_DEATHS:
             path.unlink(missing_ok=True)
@@ -52,10 +55,12 @@ class RunningShard:
             "done": num_done,
             "deaths": self._deaths,
         }
-        # In one call, so that a process that is killed leaves the old content or the new.
-        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        content = json.dumps(told).encode()
+        self._size = max(self._size, _BYTES * -(-len(content) // _BYTES))
+        # In one call and over all that was there, so that a process that is killed leaves the old content or the new.
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.write(handle, json.dumps(told).encode())
+            os.write(handle, content.ljust(self._size))
         finally:
             os.close(handle)
 

@@ -9,7 +9,7 @@ from shard_files import sample, video_bytes, write_tar
 
 from trajvit.processing import dataset_generation
 from trajvit.processing.decoding import decode_video
-from trajvit.processing.generation_worker import GenerationWorker
+from trajvit.processing.generation_worker import started
 from trajvit.processing.generator import TrajectoryGenerator
 from trajvit.processing.trajectories import Trajectories
 
@@ -27,7 +27,7 @@ class PoolHere:
     """Does the jobs in this process, as a worker does them."""
 
     def __init__(self, start):
-        self._worker = GenerationWorker(start)
+        self._worker = started(start)
 
     def map(self, jobs):
         for job in jobs:

@@ -226,22 +226,3 @@ class TestCaptions:
         assert read_captions({"txt": FilePart(str(tmp_path / "part"), 2, 3)}) == ("234",)
         with pytest.raises(SampleError, match="breaks off after 2 of 5 bytes"):
             read_captions({"txt": FilePart(str(tmp_path / "part"), 8, 5)})
-
-
-def test_the_documented_way_to_store_trajectories(tmp_path, monkeypatch, capsys):
-    """docs/data.md appends them to the archive that they belong to."""
-    page = (Path(__file__).resolve().parent.parent / "docs" / "data.md").read_text()
-    code = next(block.split("```")[0] for block in page.split("```python\n")[1:] if "tarfile" in block)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(clip_reading, "_costs_told", {"classic"})
-    files = [*sample("one", number=5), ("bad.mp4", b"-"), ("bad.txt", b"a"), *sample("folder/v1.two", number=40)]
-    generated = source_of(write_tar(tmp_path / "00000.tar", files), num_frames=16)
-    one, _, two = generated.rows(0)
-    expected = [generated.read(row).trajectories for row in (one, two)]
-    exec(code, {})
-    assert "00000.tar/bad its media cannot be decoded" in capsys.readouterr().out
-    stored = source_of(tmp_path / "00000.tar", num_frames=16)
-    one, bad, two = stored.rows(0)
-    assert bad["trajectories"] is None
-    for row, trajectories in zip((one, two), expected, strict=True):
-        assert Trajectories.from_bytes(row["trajectories"].read()) == stored.read(row).trajectories == trajectories

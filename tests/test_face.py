@@ -33,6 +33,7 @@ NAMES = {f"{tower}{kind}" for tower in TOWERS for kind in ("Config", "Model")} |
     "TrajViTVideoProcessor",
     "TrajectoryGenerator",
     "Trajectories",
+    "generate_trajectories",
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 from generation_runs import outputs, write_folder, write_shards
 from typer.testing import CliRunner
 
@@ -122,3 +124,21 @@ def test_a_real_clip(tmp_path):
     assert (stored.clips, stored.frames) == (1, 16)
     assert stored.trajectory_bytes < 8_000
     assert stored.frame_bytes < 150_000
+
+
+def test_the_documented_call(tmp_path):
+    page = (Path(__file__).resolve().parent.parent / "docs" / "generation.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    write_folder(tmp_path / "videos", [10])
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("1 0 ")
+    assert set(outputs(tmp_path / "shards")) == {"00000.tar"}
+
+
+def test_the_documentation_names_every_file_and_option(tmp_path):
+    page = (Path(__file__).resolve().parent.parent / "docs" / "generation.md").read_text()
+    told = set(re.findall(r"(?<![-\w])--[a-z][-a-z]+", page))
+    options = {name for parameter in typer.main.get_command(app).commands["generate"].params for name in parameter.opts}
+    # Those of Ray's own command, and of this one in general.
+    assert told - {"--head", "--address", "--help"} <= options

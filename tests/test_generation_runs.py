@@ -22,6 +22,7 @@ from shard_files import sample, tar_bytes, video_bytes, write_tar
 
 from trajvit.processing import atomic_files, output_shards
 from trajvit.processing.dataset_generation import GenerationFailed, StoredFrames
+from trajvit.processing.running_shard import RunningShard, WorkersDied
 from trajvit.processing.trajectories import Trajectories
 
 
@@ -404,3 +405,76 @@ class TestPlaces:
         ):
             with pytest.raises((TypeError, ValueError), match=message):
                 StoredFrames(**settings)
+
+
+class TestRunningShard:
+    """The file that tells at which clip a worker is, and at which ones workers ended."""
+
+    def test_deaths_are_counted_where_they_happened(self, tmp_path):
+        path = tmp_path / "a" / "0.tar.json"
+        for position in (5, 5, 7, 5):
+            running = RunningShard(path)
+            running.at(position, position)
+        running = RunningShard(path)
+        assert [running.deaths(position) for position in (4, 5, 6, 7)] == [0, 3, 0, 1]
+        running.finish()
+        assert not path.exists()
+        assert RunningShard(path).deaths(5) == 0
+
+    def test_a_long_content_is_overwritten_whole(self, tmp_path):
+        path = tmp_path / "0.tar.json"
+        for position in range(0, 4000, 40):
+            RunningShard(path).at(position, 0)
+        running = RunningShard(path)
+        running.at(1, 1)
+        told = json.loads(path.read_text())
+        assert (told["position"], len(told["deaths"])) == (1, 100)
+
+    def test_processes_that_end_between_clips_end_the_run(self, tmp_path):
+        path = tmp_path / "0.tar.json"
+        for _ in range(3):
+            RunningShard(path)
+        with pytest.raises(WorkersDied, match=r"3 worker processes ended all at once at 0\.tar, before its first clip"):
+            RunningShard(path)
+        # The next run is not held up by it.
+        RunningShard(path)
+
+    def test_a_file_that_was_not_written_whole(self, tmp_path):
+        path = tmp_path / "0.tar.json"
+        for content in (b"", b"\0" * 256, b'{"deaths": {}}', b"[]"):
+            path.write_bytes(content)
+            assert RunningShard(path).deaths(-1) == 1
+
+
+class TestSam2:
+    """The paper's backend, with a small SAM 2 of random weights."""
+
+    @pytest.fixture(scope="class")
+    def settings(self, tmp_path_factory):
+        pytest.importorskip("sam2")
+        from random_sam2 import save_random_checkpoint
+
+        folder = tmp_path_factory.mktemp("sam2")
+        return {
+            "checkpoint": str(save_random_checkpoint(folder / "sam2.1_hiera_tiny.pt")),
+            "model": "tiny",
+            "image_size": 64,
+            "device": "cpu",
+            "max_segments": 4,
+            "segmenter_options": {"points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0},
+        }
+
+    def test_trajectories_are_those_of_single_videos(self, generate, tmp_path, settings):
+        write_shards(tmp_path / "in", [10, 20])
+        generate(tmp_path / "in", tmp_path / "out", generator=generator("sam2", **settings))
+        contents = tar_contents(tmp_path / "out" / "0.tar")
+        made = expected(video_bytes(20), backend="sam2", **settings)
+        assert made.num_trajectories >= 1
+        assert Trajectories.from_bytes(contents["001.traj.png"]) == made
+
+    def test_missing_weights_end_the_run_and_no_clip(self, generate, tmp_path, settings):
+        write_shards(tmp_path / "in", [10])
+        missing = {**settings, "checkpoint": str(tmp_path / "nowhere.pt")}
+        with pytest.raises(GenerationFailed, match=r"a worker cannot start: FileNotFoundError: .*nowhere\.pt"):
+            generate(tmp_path / "in", tmp_path / "out", generator=generator("sam2", **missing))
+        assert not outputs(tmp_path / "out")

@@ -37,6 +37,7 @@ from trajvit.modeling_trajvit import (  # noqa: E402
     configuration_classes,
     register_auto_classes,
 )
+from trajvit.processing.dataset_generation import generate_trajectories  # noqa: E402
 from trajvit.processing.generator import TrajectoryGenerator  # noqa: E402
 from trajvit.processing.processing_trajvit import TrajViTProcessor  # noqa: E402
 from trajvit.processing.trajectories import Trajectories  # noqa: E402
@@ -76,4 +77,5 @@ __all__ = [
     "ViT3DModel",
     "ViViTConfig",
     "ViViTModel",
+    "generate_trajectories",
 ]
