@@ -27,6 +27,7 @@ _KINDS: dict[str, Any] = {
     "hub": HubShard,
     "media": MediaShard,
 }
+_FILES_AT_ONCE = 16
 _TAR_ENDINGS = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar")
 
 
@@ -117,8 +118,13 @@ def find_input(path: str | Sequence[str], settings: GenerationSettings) -> list[
     files = [(shard, file) for shard in shards if isinstance(shard, MediaShard) for file in shard.files]
     if files:
         _check_names([file for _, file in files])
-        shards = _media_shards(files, settings.shard_size)
+        shards = _media_shards(files, media_shard_size(settings))
     return [InputShard(shard, shard.num_records, _size_of(shard)) for shard in shards]
+
+
+def media_shard_size(settings: GenerationSettings) -> int:
+    """How many media files of a folder are one shard: few where they become no file, so that many workers have one."""
+    return settings.shard_size if settings.pack else min(settings.shard_size, _FILES_AT_ONCE)
 
 
 def count_records(shard: Shard) -> int:

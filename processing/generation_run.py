@@ -8,7 +8,7 @@ from typing import Any
 
 from .failures_file import write_failures
 from .generation_folder import GenerationFolder
-from .generation_plan import InputShard, ShardTask, extended, plan_tasks, shard_to_dict
+from .generation_plan import InputShard, ShardTask, extended, media_shard_size, plan_tasks, shard_to_dict
 from .generation_progress import GenerationLog, OnProgress, ProgressWatch
 from .generation_settings import GenerationSettings, differences
 from .generation_statistics import GenerationStatistics
@@ -147,7 +147,7 @@ class GenerationRun:
 
     def _planned(self, found: Sequence[InputShard]) -> list[InputShard]:
         before = self._folder.plan()
-        shards, changed = extended(before, found, self._settings.shard_size, may_change=self._retry)
+        shards, changed = extended(before, found, media_shard_size(self._settings), may_change=self._retry)
         for task in plan_tasks(before, self._settings):
             if InputShard(task.shard).identity in changed:
                 self._folder.forget(task.name)

@@ -15,6 +15,7 @@ from .generation_statistics import GenerationStatistics, mean_of, quantile_of
 
 _BAR = "#1f6feb"
 _SOFT = "#5c6670"
+_LEAST_BINS = 12
 
 
 def write_page(folder: GenerationFolder, summary: Mapping[str, Any], statistics: GenerationStatistics) -> None:
@@ -92,6 +93,7 @@ def _chart(counts: Counter[int], what: str, most_bins: int) -> str:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     numbers = np.array(sorted(counts) or [0])
     heights = np.array([counts[number] for number in numbers.tolist()])
@@ -102,6 +104,9 @@ def _chart(counts: Counter[int], what: str, most_bins: int) -> str:
         figure = Figure(figsize=(5, 2.6), layout="constrained")
         axes = figure.subplots()
         axes.hist(numbers, bins=edges.tolist(), weights=heights, color=_BAR, rwidth=0.9)
+        axes.set_xlim(edges[0], max(edges[-1], edges[0] + _LEAST_BINS * width))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel(what, color=_SOFT)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(colors=_SOFT, labelsize=8)

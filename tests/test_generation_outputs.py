@@ -170,6 +170,12 @@ class TestFolders:
         assert set(outputs(tmp_path / "out")) == {"00.mp4", "00.txt", "00.traj.png"}
         assert decode_video(tmp_path / "out" / "00.mp4", None).frames.shape == (FRAMES, 24, 40, 3)
 
+    def test_few_files_are_a_worker_s_job(self, generate, tmp_path):
+        """No file depends on how many they are."""
+        write_folder(tmp_path / "in", [10] * 18, captions=False)
+        assert generate(tmp_path / "in", tmp_path / "out").shards == 2
+        assert len(outputs(tmp_path / "out")) == 36
+
     def test_packed_to_archives(self, generate, tmp_path):
         write_folder(tmp_path / "in" / "a", [10, 20, 30])
         summary = generate(tmp_path / "in", tmp_path / "out", pack=True, shard_size=2)

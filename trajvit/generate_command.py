@@ -51,7 +51,9 @@ def generate(
     ] = False,
     frames_short_side: Annotated[int, typer.Option(min=1, help="Pixels of stored frames' short side.")] = 256,
     frames_crf: Annotated[int, typer.Option(min=0, max=51, help="x264's rate factor for stored frames.")] = 23,
-    shard_size: Annotated[int, typer.Option(min=1, help="Most clips of an output shard.")] = DEFAULT_SHARD_SIZE,
+    shard_size: Annotated[
+        int, typer.Option(min=1, help="Most clips of an output shard, each of which keeps one worker busy.")
+    ] = DEFAULT_SHARD_SIZE,
     pack: Annotated[bool, typer.Option("--pack", help="Make tar shards of a folder's media files.")] = False,
     media: Annotated[str, typer.Option(help="Which media are read: any, video or image.")] = "any",
     column: Annotated[
