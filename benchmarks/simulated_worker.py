@@ -39,7 +39,7 @@ class SimulatedWorker:
     def do(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """The result of a job."""
         task = ShardTask.from_dict(job["task"])
-        running = RunningShard(self._folder.running_path(task.name))
+        running = RunningShard(self._folder.running_path(task.name), task.start)
         record = simulated_record(task)
         self._folder.publish(record)
         running.finish()

@@ -1,12 +1,10 @@
 """The work on one clip, the same in every process and on every machine: from stored media to stored trajectories."""
 
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -134,12 +132,11 @@ def encode_frames(video: VideoFrames, stored: StoredFrames, is_still: bool) -> b
         file = BytesIO()
         Image.fromarray(small[0]).save(file, "JPEG", quality=stored.quality)
         return file.getvalue()
-    from .video_writing import write_video
+    from .video_writing import encode_video
 
     span = float(video.timestamps[-1] - video.timestamps[0])
     fps = (len(small) - 1) / span if span > 0 else 1.0
-    with tempfile.TemporaryDirectory() as folder:
-        return write_video(Path(folder) / "clip.mp4", small, fps, stored.crf).read_bytes()
+    return encode_video(small, fps, stored.crf)
 
 
 def _is_image(media: Any, folder: str | None) -> bool:

@@ -117,7 +117,8 @@ class GenerationRun:
     def _begin(self) -> None:
         versions = software_versions()
         before = self._folder.settings()
-        if before is None:
+        if before is None or not self._folder.plan():
+            # Nothing was begun with them.
             self._folder.write_settings(self._settings.to_dict(), versions)
         elif found := differences(before, self._settings.to_dict()):
             raise ValueError(

@@ -73,7 +73,9 @@ class KeptClips:
 
     def _stored(self, record: ShardRecord, columns: Columns) -> Iterator[Record]:
         if record.name.endswith(".tar"):
-            suffixes = columns.suffixes | {*TRAJECTORIES, self._trajectories}
+            given = Media(columns.given.get("media"), None)
+            frames = {frames_suffix(given, suffix) for suffix in _FRAMES_SUFFIXES}
+            suffixes = columns.suffixes | frames | {*TRAJECTORIES, self._trajectories}
             yield from TarShard(record.name, str(self._output / record.name), suffixes).records()
         elif record.name.endswith(".parquet"):
             yield from TableShard(record.name, str(self._output / record.name), "parquet").records()

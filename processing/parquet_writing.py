@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from .columns import Media
-from .output_shards import HashedFile, OutputClip
+from .output_shards import HashedFile, OutputClip, OutputError
 from .shard_records import StoredFile
 from .stored_values import SampleError
 
@@ -97,21 +97,31 @@ class ParquetWriter:
         """Frames in the place of the media."""
         column, value = clip.media
         if column is None:
+            self._check_can_be_added("media")
             return {"media": clip.frames}
         if isinstance(value, dict):
             return {column: {"bytes": clip.frames, "path": f"{os.path.basename(clip.key)}.{clip.suffix}"}}
         if isinstance(value, str):
             if self._paths_column not in (None, column):
                 raise SampleError(f"its media are in {column}, those of earlier rows in {self._paths_column}")
+            self._check_can_be_added(f"{column}_source")
             self._paths_column = column
             return {column: clip.frames, f"{column}_source": value}
         return {column: clip.frames}
+
+    def _check_can_be_added(self, column: str) -> None:
+        if self._writer is not None and column not in self._writer.schema.names:
+            raise SampleError("its media are stored otherwise than those of the first rows")
 
     def _flush(self) -> None:
         if self._writer is None:
             self._schema = self._output_schema()
             self._writer = pa.parquet.ParquetWriter(self._file, self._schema)
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        try:
+            table = pa.Table.from_pylist(self._rows, schema=self._schema)
+        except pa.ArrowException as error:
+            raise OutputError(f"{self._name} cannot hold its rows as {self._schema}: {error}") from error
+        self._writer.write_table(table)
         self._rows, self._num_bytes = [], 0
 
     def _output_schema(self) -> pa.Schema:

@@ -25,7 +25,7 @@ class RayPool:
         address: Of a cluster, as for `ray.init`; "local" starts one on this machine. Where Ray is connected already, it
             stays so, and this is not looked at.
         num_workers: Actors; None for as many as the cluster has CPUs for, or GPUs.
-        gpus_per_worker: GPUs of each actor, or its share of one; with 0 it sees none.
+        gpus_per_worker: GPUs of each actor, or its share of one; 0 asks for none.
         on_event: Told when Ray is connected.
 
     Raises:

@@ -7,40 +7,41 @@ from collections import Counter
 from pathlib import Path
 
 MAX_DEATHS = 3
-"""Processes that may end at one clip before it is taken for the reason."""
-
-BETWEEN_CLIPS = -1
+"""Processes that may end at one record before its clip is taken for the reason."""
 
 _BYTES = 256
 
 
 class WorkersDied(Exception):
-    """Processes ended again and again before they were at any clip: not a clip's fault, so it ends the run."""
+    """Processes ended again and again where no clip can be left out: not a clip's fault, so it ends the run."""
 
 
 class RunningShard:
-    """The file of a shard under way: which clip is worked on, and at which clips processes ended before.
+    """The file of a shard under way: which record is worked on, and at which ones processes ended before.
 
     Args:
         path: The file. If there is one, its process did not live to remove it.
+        start: The first record.
 
     Raises:
-        WorkersDied: `MAX_DEATHS` processes ended between the clips of this shard.
+        WorkersDied: A process ended at a record whose clip was left out already: as it was read, or as the shard was
+            completed behind the last one.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, start: int):
         self._path = path
         self._deaths: Counter[int] = Counter()
         self._size = path.stat().st_size if path.exists() else 0
-        self._read()
-        if self._deaths[BETWEEN_CLIPS] >= MAX_DEATHS:
+        self._read(start)
+        position, count = max(self._deaths.items(), key=lambda item: item[1], default=(start, 0))
+        if count > MAX_DEATHS:
             path.unlink(missing_ok=True)
             raise WorkersDied(
-                f"{MAX_DEATHS} worker processes ended all at once at {path.stem}, before its first clip or after its "
-                "last; workers.log, or Ray's logs, have what they said last"
+                f"{count} worker processes ended all at once at record {position} of {path.stem}, the last ones as it "
+                "was read or the shard completed; workers.log, or Ray's logs, have what they said last"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.at(BETWEEN_CLIPS, 0)
+        self.at(start, 0)
 
     def deaths(self, position: int) -> int:
         """How many processes ended at this record."""
@@ -68,7 +69,7 @@ class RunningShard:
         """The shard is finished."""
         self._path.unlink(missing_ok=True)
 
-    def _read(self) -> None:
+    def _read(self, start: int) -> None:
         try:
             told = json.loads(self._path.read_bytes())
             self._deaths = Counter({int(position): count for position, count in told["deaths"].items()})
@@ -77,4 +78,4 @@ class RunningShard:
             pass
         except (ValueError, KeyError, TypeError, AttributeError):
             # Its machine went down while it was written.
-            self._deaths[BETWEEN_CLIPS] += 1
+            self._deaths[start] += 1

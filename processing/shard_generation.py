@@ -12,7 +12,7 @@ from .generation_settings import GenerationSettings
 from .generation_statistics import GenerationStatistics
 from .kept_clips import KeptClips, StoredClip
 from .output_shards import OutputClip, ShardWriter, open_writer, output_error, trajectories_name
-from .running_shard import BETWEEN_CLIPS, MAX_DEATHS, RunningShard
+from .running_shard import MAX_DEATHS, RunningShard
 from .shard_records import Failure, ShardRecord, StoredFile
 from .stored_values import Record, SampleError
 
@@ -68,27 +68,30 @@ class ShardGenerator:
             OutputError: The output cannot be written.
             WorkersDied: See `RunningShard`.
         """
-        before = self._folder.record(task.name)
-        if before is not None and not (retry and before.failures):
-            return before
-        kept = self._kept(before) if before is not None and self._folder.is_intact(before) else None
-        running = RunningShard(self._folder.running_path(task.name))
         try:
-            made, files = self._made(task, running, kept)
-            finished = ShardRecord(
-                name=task.name,
-                shard=task.shard.name,
-                files=files,
-                failures=tuple(made.failures),
-                statistics=made.statistics,
-                warnings=made.warnings,
-                versions=self._versions,
-            )
-            self._folder.publish(finished)
+            before = self._folder.record(task.name)
+            if before is not None and not (retry and before.failures):
+                return before
+            kept = self._kept(before) if before is not None and self._folder.is_intact(before) else None
+            return self._finished(task, kept)
         except OSError as error:
             raise output_error(self._folder.output / task.name, error) from error
+
+    def _finished(self, task: ShardTask, kept: KeptClips | None) -> ShardRecord:
+        running = RunningShard(self._folder.running_path(task.name), task.start)
+        made, files = self._made(task, running, kept)
+        record = ShardRecord(
+            name=task.name,
+            shard=task.shard.name,
+            files=files,
+            failures=tuple(made.failures),
+            statistics=made.statistics,
+            warnings=made.warnings,
+            versions=self._versions,
+        )
+        self._folder.publish(record)
         running.finish()
-        return finished
+        return record
 
     def _made(
         self, task: ShardTask, running: RunningShard, kept: KeptClips | None
@@ -100,16 +103,14 @@ class ShardGenerator:
         except SampleError as error:
             made.failures.append(Failure(task.shard.name, "shard", str(error)))
             return made, {}
-        num_done = 0
         try:
             try:
                 for position, record in enumerate(task.records(), task.start):
-                    running.at(position, num_done)
                     self._add(task, position, record, writer, running.deaths(position), kept, made)
-                    num_done += 1
+                    # Told before it is read, which may be what ends a process.
+                    running.at(position + 1, position + 1 - task.start)
             except SampleError as error:
                 made.failures.append(Failure(task.shard.name, "shard", str(error)))
-            running.at(BETWEEN_CLIPS, num_done)
             if made.statistics.clips:
                 return made, writer.close()
             writer.discard()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -54,6 +55,12 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fra
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def encode_video(frames: Iterable[np.ndarray], fps: float | Fraction, crf: int = 18) -> bytes:
+    """The content of the file that `write_video` would write; arguments and errors are its."""
+    with TemporaryDirectory() as folder:
+        return write_video(Path(folder) / "video.mp4", frames, fps, crf).read_bytes()
 
 
 def _checked_shape(frame: np.ndarray) -> tuple[int, ...]:

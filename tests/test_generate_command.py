@@ -103,8 +103,8 @@ def test_the_progress_line():
     values = {"clips": 1234, "num_clips": 8000, "failures": 3, "shards": 5, "num_shards": 32, "workers": 2}
     line = _line(GenerationProgress(**values, clips_per_second=3.217, seconds_left=2103.4))
     assert line == "1,234 of 8,000 clips  3.22 clips/s  0:35:03 left  5 of 32 shards  3 failed"
-    line = _line(GenerationProgress(**{**values, "num_clips": None, "failures": 0}))
-    assert line == "1,234 clips  5 of 32 shards"
+    line = _line(GenerationProgress(**{**values, "num_clips": None, "failures": 0, "workers": 0}))
+    assert line == "1,234 clips  starting workers  5 of 32 shards"
 
 
 def test_options_are_json_or_text():

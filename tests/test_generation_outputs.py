@@ -266,6 +266,21 @@ class TestTables:
             training = {"columns": {"media": "clip", "captions": "title"}}
             assert [clip.captions for clip in read_all(out, **training).values()] == [("a",), ("b",)]
 
+    def test_rows_whose_media_lie_otherwise(self, generate, monkeypatch, tmp_path):
+        """Where frames are stored, the first rows decide which column holds them."""
+        from trajvit.processing import parquet_writing
+
+        monkeypatch.setattr(parquet_writing, "_ROWS_PER_GROUP", 1)
+        write_folder(tmp_path / "in", [30])
+        table = pa.table({"video": [video_bytes(10), None], "path": [None, "00.mp4"]})
+        pa.parquet.write_table(table, tmp_path / "in" / "a.parquet")
+        generate(tmp_path / "in" / "a.parquet", tmp_path / "kept")
+        assert pa.parquet.read_table(tmp_path / "kept" / "a.parquet")["path"].to_pylist() == [None, "../in/00.mp4"]
+        generate(tmp_path / "in" / "a.parquet", tmp_path / "small", frames=StoredFrames(24))
+        assert failures(tmp_path / "small") == [
+            ("1", "read", "its media are stored otherwise than those of the first rows")
+        ]
+
     def test_large_files_are_divided(self, generate, tmp_path):
         (tmp_path / "in").mkdir()
         numbers = list(range(10, 17))

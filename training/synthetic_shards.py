@@ -4,13 +4,12 @@ import io
 import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
-from trajvit.processing.video_writing import write_video
+from trajvit.processing.video_writing import encode_video
 
 from .synthetic import SyntheticSource, describe
 from .synthetic_captions import captions
@@ -74,5 +73,4 @@ def _encoded(rendered: Rendered, crf: int) -> tuple[str, bytes]:
         stream = io.BytesIO()
         Image.fromarray(rendered.frames[0]).save(stream, format="PNG")
         return "png", stream.getvalue()
-    with tempfile.TemporaryDirectory() as folder:
-        return "mp4", write_video(Path(folder) / "clip.mp4", rendered.frames, FPS, crf).read_bytes()
+    return "mp4", encode_video(rendered.frames, FPS, crf)

@@ -152,6 +152,8 @@ class _ProgressLine:
 def _line(progress: GenerationProgress) -> str:
     total = "" if progress.num_clips is None else f" of {progress.num_clips:,}"
     parts = [f"{progress.clips:,}{total} clips"]
+    if not progress.workers and progress.shards < progress.num_shards:
+        parts.append("starting workers")
     if progress.clips_per_second is not None:
         parts.append(f"{progress.clips_per_second:.3g} clips/s")
     if progress.seconds_left is not None:
