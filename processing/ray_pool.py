@@ -7,6 +7,7 @@ actors anew when they or their nodes are gone, and gives them their blocks again
 
 import json
 import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from .worker_pools import GenerationFailed, PoolEvent
 
 JOBS_AT_ONCE = 4096
 """Jobs that Ray Data plans at a time; each is a block, of which its driver keeps some metadata."""
+
+_EXECUTOR = "StreamingExecutor"
+_SECONDS_TO_END = 30.0
 
 
 class RayPool:
@@ -47,6 +51,7 @@ class RayPool:
         except ImportError as error:
             raise ImportError("Ray is not installed; expected: pip install 'trajvit[scale]'") from error
 
+        self._rows: Any = None
         self._is_own = not ray.is_initialized()
         if self._is_own:
             # There is a progress line, and a log.
@@ -80,6 +85,12 @@ class RayPool:
         """See `WorkerPool.close`."""
         import ray
 
+        if self._rows is not None:
+            self._rows.close()
+        # Ray ends the whole process where it is shut down under an executor of Ray Data.
+        for thread in threading.enumerate():
+            if thread.name.startswith(_EXECUTOR):
+                thread.join(_SECONDS_TO_END)
         if self._is_own and ray.is_initialized():
             ray.shutdown()
 
@@ -99,7 +110,9 @@ class RayPool:
             num_cpus=1,
             num_gpus=self._gpus_per_worker,
         )
-        for row in results.iter_rows():
+        # Closing it is what ends the execution.
+        self._rows = iter(results.iter_rows())
+        for row in self._rows:
             result = json.loads(row["result"])
             if "fatal" in result:
                 raise GenerationFailed(result["fatal"])
