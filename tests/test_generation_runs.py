@@ -22,6 +22,10 @@ from shard_files import image_bytes, sample, tar_bytes, video_bytes, write_tar
 
 from trajvit.processing import atomic_files, output_shards
 from trajvit.processing.dataset_generation import GenerationFailed, StoredFrames
+from trajvit.processing.generation_folder import GenerationFolder
+from trajvit.processing.generation_plan import find_input, plan_tasks
+from trajvit.processing.generation_settings import GenerationSettings
+from trajvit.processing.shard_generation import ShardGenerator
 from trajvit.processing.trajectories import Trajectories
 
 
@@ -129,6 +133,18 @@ class TestGoingOn:
         assert (second.clips, second.statistics.to_dict()) == (first.clips, first.statistics.to_dict())
         assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in inodes} == inodes
 
+    def test_a_job_that_is_given_again_is_not_done_again(self, generate, tmp_path):
+        """As Ray does when the result of one is lost."""
+        write_shards(tmp_path / "in", [10])
+        generate(tmp_path / "in", tmp_path / "out")
+        settings = GenerationSettings.from_dict(notes(tmp_path / "out", "settings.json")["settings"])
+        (task,) = plan_tasks(find_input(str(tmp_path / "in"), settings), settings)
+        inode = (tmp_path / "out" / "0.tar").stat().st_ino
+        for retry in (False, True):
+            record = ShardGenerator(settings, tmp_path / "out")(task, retry)
+            assert record.to_dict() == notes(tmp_path / "out", "shards/0.tar.json")
+        assert (tmp_path / "out" / "0.tar").stat().st_ino == inode
+
     @pytest.mark.parametrize("step", range(8))
     def test_a_run_may_break_off_at_any_rename(self, generate, monkeypatch, tmp_path, step):
         """The settings, the plan, then a record and an archive for each of three shards."""
@@ -147,6 +163,7 @@ class TestGoingOn:
         with pytest.raises(KeyboardInterrupt):
             generate(tmp_path / "in", tmp_path / "out")
         monkeypatch.setattr(atomic_files.os, "replace", replace)
+        assert GenerationFolder(tmp_path / "out").running() == []
         finished = set(outputs(tmp_path / "out"))
         assert all(outputs(tmp_path / "out")[name] == outputs(tmp_path / "whole")[name] for name in finished)
         summary = generate(tmp_path / "in", tmp_path / "out")
@@ -259,7 +276,8 @@ class TestGrowingInput:
         generate(tmp_path / "in", tmp_path / "out")
         (tmp_path / "in").rename(tmp_path / "elsewhere")
         (tmp_path / "out" / "1.tar").unlink()
-        assert generate(tmp_path / "elsewhere", tmp_path / "out").new_shards == 1
+        summary = generate(tmp_path / "elsewhere", tmp_path / "out")
+        assert (summary.new_shards, summary.clips, summary.failures) == (1, 2, 0)
 
 
 class TestRetrying:
