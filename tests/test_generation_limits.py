@@ -1,11 +1,14 @@
-"""Where a run may write, which settings are legal, clips that end processes, and the paper's backend."""
+"""Where a run may write, which settings are legal, full disks, clips that end processes, and the paper's backend."""
 
+import errno
 import json
+import os
 
 import pytest
 from generation_runs import expected, generate_here, generator, outputs, tar_contents, write_folder, write_shards
 from shard_files import sample, video_bytes, write_tar
 
+from trajvit.processing import output_shards
 from trajvit.processing.dataset_generation import GenerationFailed, StoredFrames
 from trajvit.processing.running_shard import RunningShard, WorkersDied
 from trajvit.processing.trajectories import Trajectories
@@ -69,6 +72,29 @@ class TestPlaces:
         ):
             with pytest.raises((TypeError, ValueError), match=message):
                 StoredFrames(**settings)
+
+
+class TestFullDisk:
+    def test_nothing_half_written_stays(self, generate, monkeypatch, tmp_path):
+        write_shards(tmp_path / "in", [10], [20, 30])
+        sync, num_calls = os.fsync, 0
+
+        def full(handle):
+            nonlocal num_calls
+            num_calls += 1
+            if num_calls > 12:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            sync(handle)
+
+        monkeypatch.setattr(output_shards.os, "fsync", full)
+        with pytest.raises(GenerationFailed, match="cannot be written: No space left on device"):
+            generate(tmp_path / "in", tmp_path / "out")
+        monkeypatch.setattr(output_shards.os, "fsync", sync)
+        assert not list((tmp_path / "out" / "__generation__" / "parts").iterdir())
+        assert not list((tmp_path / "out" / "__generation__" / "running").iterdir())
+        generate(tmp_path / "in", tmp_path / "out")
+        generate(tmp_path / "in", tmp_path / "whole")
+        assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
 
 
 class TestRunningShard:

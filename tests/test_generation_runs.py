@@ -1,6 +1,5 @@
 """Runs that meet bad clips, stop and go on, in one process: what is recorded, kept, made again and refused."""
 
-import errno
 import json
 import os
 import tarfile
@@ -20,8 +19,8 @@ from generation_runs import (
 from numbered_videos import write_numbered
 from shard_files import image_bytes, sample, tar_bytes, video_bytes, write_tar
 
-from trajvit.processing import atomic_files, output_shards
-from trajvit.processing.dataset_generation import GenerationFailed, StoredFrames
+from trajvit.processing import atomic_files
+from trajvit.processing.dataset_generation import StoredFrames
 from trajvit.processing.generation_folder import GenerationFolder
 from trajvit.processing.generation_plan import find_input, plan_tasks
 from trajvit.processing.generation_settings import GenerationSettings
@@ -335,16 +334,22 @@ class TestRetrying:
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
         assert generate(inputs, tmp_path / "out", frames=frames, retry_failures=True).new_shards == 0
 
-    def test_names_that_are_given(self, generate, monkeypatch, tmp_path):
-        """Of a PNG, whose frames are stored as JPEG."""
+    @pytest.mark.parametrize("head", ["", "left."])
+    def test_stored_frames_are_told_from_other_files(self, generate, monkeypatch, tmp_path, head):
+        """Of a PNG, whose frames are stored as JPEG, beside a file that is called as those of a video would be."""
         import fault_backends
 
-        files = [(f"{key}.left.png", image_bytes(number)) for key, number in (("a", 10), ("b", 20))]
+        files = []
+        for key, number in (("a", 10), ("b", 20)):
+            files += [(f"{key}.{head}png", image_bytes(number)), (f"{key}.mp4", b"sound")][: 1 if head else 2]
         write_tar(tmp_path / "in" / "0.tar", files)
-        settings = {"columns": {"media": "left.png", "trajectories": "left.traj.png"}, "frames": StoredFrames(24)}
+        columns = {"media": "left.png", "trajectories": "left.traj.png"} if head else {}
+        settings = {"columns": columns, "media": "image", "frames": StoredFrames(24)}
         generate(tmp_path / "in", tmp_path / "whole", **settings)
         assert set(tar_contents(tmp_path / "whole" / "0.tar")) == {
-            f"{key}.left.{suffix}" for key in "ab" for suffix in ("jpg", "traj.png")
+            f"{key}.{suffix}"
+            for key in "ab"
+            for suffix in [f"{head}jpg", f"{head}traj.png", *([] if head else ["mp4"])]
         }
         track = fault_backends.Quarters.track
 
@@ -360,6 +365,22 @@ class TestRetrying:
         generate(tmp_path / "in", tmp_path / "out", retry_failures=True, **settings)
         assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
 
+    def test_what_is_damaged_is_not_taken_over(self, generate, monkeypatch, tmp_path):
+        import fault_backends
+
+        write_tar(tmp_path / "in" / "0.tar", [*sample("a", number=10), ("b.mp4", b"no video")])
+        generate(tmp_path / "in", tmp_path / "out")
+        before = outputs(tmp_path / "out")
+        data = bytearray(before["0.tar"])
+        data[600] ^= 1
+        (tmp_path / "out" / "0.tar").write_bytes(data)
+        generate(tmp_path / "in", tmp_path / "out", retry_failures=True)
+        assert outputs(tmp_path / "out") == before
+        # What is whole is taken over, so that nothing is tracked.
+        monkeypatch.setattr(fault_backends.Quarters, "track", None)
+        generate(tmp_path / "in", tmp_path / "out", retry_failures=True)
+        assert outputs(tmp_path / "out") == before
+
     def test_a_repaired_shard_is_made_anew(self, generate, tmp_path):
         write_shards(tmp_path / "in", [10, 20, 30], [40])
         whole = (tmp_path / "in" / "0.tar").read_bytes()
@@ -370,27 +391,4 @@ class TestRetrying:
         summary = generate(tmp_path / "in", tmp_path / "out", shard_size=1, retry_failures=True)
         assert (summary.clips, summary.failures) == (4, 0)
         generate(tmp_path / "in", tmp_path / "whole", shard_size=1)
-        assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
-
-
-class TestFullDisk:
-    def test_nothing_half_written_stays(self, generate, monkeypatch, tmp_path):
-        write_shards(tmp_path / "in", [10], [20, 30])
-        sync, num_calls = os.fsync, 0
-
-        def full(handle):
-            nonlocal num_calls
-            num_calls += 1
-            if num_calls > 12:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            sync(handle)
-
-        monkeypatch.setattr(output_shards.os, "fsync", full)
-        with pytest.raises(GenerationFailed, match="cannot be written: No space left on device"):
-            generate(tmp_path / "in", tmp_path / "out")
-        monkeypatch.setattr(output_shards.os, "fsync", sync)
-        assert not list((tmp_path / "out" / "__generation__" / "parts").iterdir())
-        assert not list((tmp_path / "out" / "__generation__" / "running").iterdir())
-        generate(tmp_path / "in", tmp_path / "out")
-        generate(tmp_path / "in", tmp_path / "whole")
         assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
