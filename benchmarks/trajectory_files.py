@@ -61,7 +61,7 @@ def compare(
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "clip" else "right")
     for path in paths:
-        trajectories = _trajectories_of(path)
+        trajectories = trajectories_of(path)
         started = time.process_time()
         content = trajectories.to_bytes()
         written = time.process_time()
@@ -81,7 +81,8 @@ def compare(
     Console(width=200).print(table)
 
 
-def _trajectories_of(path: Path) -> Trajectories:
+def trajectories_of(path: Path) -> Trajectories:
+    """What a file holds, or what the default generator finds in a video."""
     if path.suffix.lower() == ".png":
         return Trajectories.load(path)
     generator = TrajectoryGenerator()
