@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from glob import glob
+from importlib.util import find_spec
 from typing import Any
 
 from .columns import SUFFIXES, TRAJECTORIES, Columns
@@ -30,6 +31,7 @@ def find_shards(path: str | Sequence[str], split: str, columns: Columns, options
 
     Raises:
         ValueError: There is nothing under the path, or nothing that can be read; the message names it.
+        ImportError: It takes HF Datasets to read it, which are not installed.
     """
     if isinstance(path, str) and _may_be_on_the_hub(path):
         return hub_shards(path, split, columns, options)
@@ -46,6 +48,7 @@ def hub_shards(path: str, split: str, columns: Columns, options: dict[str, Any])
 
     Raises `ValueError` where there is no such data set or split.
     """
+    _require_datasets(path)
     import datasets
     from datasets.packaged_modules.webdataset.webdataset import WebDataset
 
@@ -121,9 +124,15 @@ def _shard(file: str, name: str, columns: Columns, options: dict[str, Any]) -> S
             raise ValueError(f"options {sorted(options)} of {name}: expected sep alone for {suffix} files")
         return TextTableShard(name, file, options.get("sep", "\t" if suffix == "tsv" else ","))
     if suffix in _FORMATS:
+        _require_datasets(file)
         separator = {"sep": "\t"} if suffix == "tsv" else {}
         return TableShard(name, file, _HF_FORMATS.get(suffix, suffix), {**separator, **options})
     raise ValueError(f"{file} is of no known format: expected one of {', '.join(_FORMATS)}, or media files alone")
+
+
+def _require_datasets(path: str) -> None:
+    if find_spec("datasets") is None:
+        raise ImportError(f"{path} is read by HF Datasets, which is not installed; expected: pip install datasets")
 
 
 def _has_format(path: str) -> bool:

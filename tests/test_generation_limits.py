@@ -33,6 +33,17 @@ class TestPlaces:
             with pytest.raises(ValueError, match="lies in the input"):
                 generate(tmp_path / "in", output)
 
+    def test_tables_need_hf_datasets_and_others_do_not(self, generate, monkeypatch, tmp_path):
+        from trajvit.processing import dataset_files
+
+        monkeypatch.setattr(dataset_files, "find_spec", lambda name: None)
+        (tmp_path / "a.parquet").write_bytes(b"")
+        for path in (tmp_path / "a.parquet", "owner/name"):
+            with pytest.raises(ImportError, match="is read by HF Datasets, which is not installed"):
+                generate(path, tmp_path / "out")
+        write_shards(tmp_path / "in", [10])
+        assert generate(tmp_path / "in", tmp_path / "out").clips == 1
+
     def test_a_file_is_no_folder(self, generate, tmp_path):
         write_shards(tmp_path / "in", [10])
         (tmp_path / "out").write_text("")
