@@ -102,10 +102,11 @@ class GenerationRun:
         started = monotonic()
         self._folder.create()
         with self._folder.locked():
-            self._begin()
+            planned = self._folder.plan()
+            self._begin(is_new=not planned)
             crew = _Crew(gather, self._log)
             try:
-                new_shards = self._work(found, crew)
+                new_shards = self._work(planned, found, crew)
             except BaseException as error:
                 self._log("run_ended", error=f"{type(error).__name__}: {error}")
                 raise
@@ -114,10 +115,10 @@ class GenerationRun:
                 self._folder.settle()
             return self._summarized(new_shards, monotonic() - started)
 
-    def _begin(self) -> None:
+    def _begin(self, is_new: bool) -> None:
         versions = software_versions()
         before = self._folder.settings()
-        if before is None or not self._folder.plan():
+        if before is None or is_new:
             # Nothing was begun with them.
             self._folder.write_settings(self._settings.to_dict(), versions)
         elif found := differences(before, self._settings.to_dict()):
@@ -127,12 +128,11 @@ class GenerationRun:
             )
         self._log("run_started", versions=versions, settings=self._settings.to_dict())
 
-    def _work(self, found: Sequence[InputShard], crew: "_Crew") -> int:
+    def _work(self, planned: Sequence[InputShard], found: Sequence[InputShard], crew: "_Crew") -> int:
         """Plan, and do what is not finished. Returns the number of shards made."""
-        is_new = not self._folder.plan()
-        shards = self._counted(self._planned(found), crew)
+        shards = self._counted(self._extended(planned, found), crew)
         tasks = plan_tasks(shards, self._settings)
-        if is_new:
+        if not planned:
             self._check_nothing_is_there(tasks)
         self._folder.write_plan(shards)
         watch = ProgressWatch(self._folder, _total(shards), len(tasks), self._on_progress, self._log)
@@ -146,10 +146,9 @@ class GenerationRun:
                 self._finish(ShardRecord.from_dict(result["record"]), watch)
         return len(todo)
 
-    def _planned(self, found: Sequence[InputShard]) -> list[InputShard]:
-        before = self._folder.plan()
-        shards, changed = extended(before, found, media_shard_size(self._settings), may_change=self._retry)
-        for task in plan_tasks(before, self._settings):
+    def _extended(self, planned: Sequence[InputShard], found: Sequence[InputShard]) -> list[InputShard]:
+        shards, changed = extended(planned, found, media_shard_size(self._settings), may_change=self._retry)
+        for task in plan_tasks(planned, self._settings) if changed else ():
             if InputShard(task.shard).identity in changed:
                 self._folder.forget(task.name)
         return shards
@@ -214,8 +213,8 @@ class GenerationRun:
             seconds=seconds,
             statistics=self._statistics,
         )
-        write_failures(self._folder)
-        write_page(self._folder, summary.to_dict(), self._statistics)
+        stages = write_failures(self._folder)
+        write_page(self._folder, summary.to_dict(), self._statistics, stages)
         self._folder.write("summary.json", summary.to_dict())
         self._log("run_finished", **{name: value for name, value in summary.to_dict().items() if name != "statistics"})
         return summary

@@ -69,9 +69,9 @@ class ProcessPool:
 
     def close(self) -> None:
         """End all workers at once."""
-        for slot, worker in enumerate(self._workers):
+        for worker in self._workers:
             if worker is not None:
-                self._end(slot, worker)
+                self._end(worker)
         self._selector.close()
 
     def _hand_out(self, waiting: "_Jobs") -> None:
@@ -96,7 +96,7 @@ class ProcessPool:
         results = worker.read()
         if results is None:
             job = worker.job
-            code = self._end(worker.slot, worker)
+            code = self._end(worker)
             self._on_event("worker_ended", pid=worker.process.pid, exit_code=code, at_work=job is not None)
             if job is not None:
                 waiting.put_back(job)
@@ -116,9 +116,9 @@ class ProcessPool:
             worker.job = None
             yield result
 
-    def _end(self, slot: int, worker: "_Worker") -> int:
+    def _end(self, worker: "_Worker") -> int:
         self._selector.unregister(worker.results)
-        self._workers[slot] = None
+        self._workers[worker.slot] = None
         return worker.end()
 
 

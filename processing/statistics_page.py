@@ -18,15 +18,17 @@ _SOFT = "#5c6670"
 _LEAST_BINS = 12
 
 
-def write_page(folder: GenerationFolder, summary: Mapping[str, Any], statistics: GenerationStatistics) -> None:
+def write_page(
+    folder: GenerationFolder, summary: Mapping[str, Any], statistics: GenerationStatistics, stages: Mapping[str, int]
+) -> None:
     """Write the page, which needs no other file. Raises `OSError`.
 
     Args:
         folder: Of the run.
         summary: `GenerationSummary.to_dict()`.
         statistics: Of all clips.
+        stages: How many failures there are of each stage.
     """
-    stages = Counter(failure.stage for record in folder.records() for failure in record.failures)
     template = (files(__name__.rpartition(".")[0]) / "statistics_page.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
         name=html.escape(folder.output.name),
