@@ -12,8 +12,9 @@ import numpy as np
 from .frame_arrays import FrameSequence, is_frame_array, is_pil_image
 from .frame_size import fit_short_side, scale_frame
 from .image_file import ImageFile, is_image_file
-from .sampling import MAX_FRAMES_BETWEEN, Pace, dense_indices, uniform_sample_indices
+from .sampling import MAX_FRAMES_BETWEEN, Pace, dense_indices
 from .video_frames import TimedFrame, VideoDecodingError, VideoFrames, frame_rate
+from .video_stretch import VideoStretch
 
 DEFAULT_ARRAY_FPS = 24.0
 """Frames per second of frames that come without times, as in transformers' video metadata."""
@@ -29,8 +30,10 @@ def decode_video(
     fps: float | None = None,
     data_format: str | None = None,
     threads: int | None = None,
+    start: float | None = None,
+    end: float | None = None,
 ) -> VideoFrames:
-    """Sample a video uniformly, and take denser frames between the samples.
+    """Sample a video, or a stretch of one, uniformly, and take denser frames between the samples.
 
     Args:
         source: A path or URL of a video or image file; its bytes; a binary file object (read from its start; one that
@@ -48,20 +51,24 @@ def decode_video(
             (see `frame_arrays`).
         threads: Of a video's decoder, and of the conversion to RGB, at least 1; None for as many as FFmpeg finds fit.
             One is best where several processes decode. It does not change the frames.
+        start, end: Seconds on a player's clock; only the frames whose times lie in [start, end) are sampled, as if they
+            were all of the video. None for the video's own start or end. Of a file that can be sought in, little that
+            lies outside is decoded. Numbers, times and frame rate stay those of the whole video.
 
     Returns:
         `VideoFrames`. Rotation metadata is applied; transparency is laid over white.
 
     Raises:
-        VideoDecodingError: If the source is missing, is no video or image, has no frame that can be decoded, or is an
-            array of another shape or range; the message names it. Where only some frames are lost, the others are
-            sampled and a `VideoDecodingWarning` says how many are missing.
+        VideoDecodingError: If the source is missing, is no video or image, has no frame that can be decoded or none in
+            the stretch, or is an array of another shape or range; the message names it. Where only some frames are
+            lost, the others are sampled and a `VideoDecodingWarning` says how many are missing.
         ValueError: If an argument is out of its range.
     """
     if fps is not None and not fps > 0:
         raise ValueError(f"fps must be more than 0, got {fps}")
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, or None, got {threads}")
+    stretch = VideoStretch(start, end)
     name = source_name(source)
     if isinstance(source, (list, tuple)):
         frames: Sequence[np.ndarray] = FrameSequence([_frame_of_list(item, name) for item in source], name, data_format)
@@ -72,11 +79,12 @@ def decode_video(
         if _is_url(source) or not is_image_file(opener, name):
             from .video_file import VideoFile
 
-            return VideoFile(opener, name, threads).read(num_frames, frame_interval, short_side, max_between)
+            return VideoFile(opener, name, threads).read(num_frames, frame_interval, short_side, max_between, stretch)
         with closing(ImageFile(opener, name)) as animation:
-            return _take(animation, animation.timestamps, num_frames, frame_interval, short_side, max_between)
+            times = animation.timestamps
+            return _take(animation, times, num_frames, frame_interval, short_side, max_between, stretch, name)
     timestamps = np.arange(len(frames)) / (fps or DEFAULT_ARRAY_FPS)
-    return _take(frames, timestamps, num_frames, frame_interval, short_side, max_between)
+    return _take(frames, timestamps, num_frames, frame_interval, short_side, max_between, stretch, name)
 
 
 def iterate_video(
@@ -129,9 +137,11 @@ def _take(
     frame_interval: float | None,
     short_side: int | None,
     max_between: int,
+    stretch: VideoStretch,
+    name: str,
 ) -> VideoFrames:
     """Pick from frames that can be had in any order."""
-    sampled = uniform_sample_indices(len(frames), num_frames)
+    sampled = stretch.sample(timestamps, num_frames, name, DEFAULT_ARRAY_FPS)
     positions = dense_indices(timestamps, sampled, frame_interval, max_between)
     first = frames[0]
     height, width = fit_short_side(first.shape[0], first.shape[1], short_side)

@@ -17,8 +17,9 @@ import av
 import numpy as np
 
 from .frame_conversion import FrameConverter
-from .sampling import Pace, dense_indices, uniform_sample_indices
+from .sampling import Pace, dense_indices
 from .video_frames import TimedFrame, VideoDecodingError, VideoFrames, frame_rate, warn_of_damage
+from .video_stretch import VideoStretch
 
 MIN_FRAMES_SKIPPED = 16
 """A seek throws the decoder's state away; fewer frames than this are decoded faster than skipped."""
@@ -89,16 +90,21 @@ class VideoFile:
         self._timeline = self._timeline_of(shown)
 
     def read(
-        self, num_frames: int | None, frame_interval: float | None, short_side: int | None, max_between: int
+        self,
+        num_frames: int | None,
+        frame_interval: float | None,
+        short_side: int | None,
+        max_between: int,
+        stretch: VideoStretch,
     ) -> VideoFrames:
-        """Decode the sampled frames and the denser ones between them; the arguments are `decode_video`'s.
+        """Decode the sampled frames of a stretch and the denser ones between them; the arguments are `decode_video`'s.
 
         Raises:
-            VideoDecodingError: If no frame can be decoded.
+            VideoDecodingError: If no frame, or none of the stretch, can be decoded.
         """
 
         def plan(timeline: Timeline) -> tuple[np.ndarray, np.ndarray]:
-            sampled = uniform_sample_indices(len(timeline.pts), num_frames)
+            sampled = stretch.sample(timeline.seconds, num_frames, self._name, self._rate)
             return dense_indices(timeline.seconds, sampled, frame_interval, max_between), sampled
 
         timeline = self._timeline
