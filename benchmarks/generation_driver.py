@@ -67,7 +67,7 @@ def measure(num_clips: int, shard_size: int, workers: int, with_ray: bool, outpu
         ray_pool.RayWorker = simulated_worker.SimulatedWorker  # type: ignore[assignment,misc]
         gather: Any = partial(RayPool, start, "local", workers, 0.0)
     else:
-        process_pool.WORKER_PROGRAM = (simulated_worker.__file__,)  # type: ignore[assignment]
+        process_pool.WORKER_PROGRAM = ("-X", "trajvit_lazy", simulated_worker.__file__)  # type: ignore[assignment]
         gather = partial(ProcessPool, start, workers, 0.0, folder.worker_log)
     watch = MemoryWatch(10)
     wall, used = time.perf_counter(), time.process_time()

@@ -5,6 +5,7 @@ is the last one (channels last) or the one before height and width (channels fir
 both have, the custom of the type decides: channels last for NumPy, first for PyTorch; or the caller says.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,9 +85,8 @@ class FrameSequence(Sequence[np.ndarray]):
 
 
 def _is_tensor(source: Any) -> bool:
-    import torch
-
-    return isinstance(source, torch.Tensor)
+    # There are no tensors before PyTorch is imported.
+    return "torch" in sys.modules and isinstance(source, sys.modules["torch"].Tensor)
 
 
 def _frames_of(source: Any, name: str, data_format: str | None) -> Any:

@@ -100,10 +100,11 @@ def done_or_dead(worker: Callable[[Mapping[str, Any]], dict[str, Any]], job: Map
 def _use_one_thread() -> None:
     """As many threads everywhere: the last bits of a sum depend on how it is split."""
     import cv2
-    import torch
 
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    # Where a backend imports it later, it finds what `ProcessPool` has put in the environment.
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def main() -> None:

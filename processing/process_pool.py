@@ -13,7 +13,8 @@ from typing import Any
 
 from .worker_pools import GenerationFailed, PoolEvent
 
-WORKER_PROGRAM = ("-m", f"{__name__.rpartition('.')[0]}.generation_worker")
+# The option has `import trajvit` put off all that a worker may not need; PyTorch alone is seconds and 300 MB.
+WORKER_PROGRAM = ("-X", "trajvit_lazy", "-m", f"{__name__.rpartition('.')[0]}.generation_worker")
 
 _MAX_FAILED_STARTS = 3
 _BYTES_AT_ONCE = 2**16

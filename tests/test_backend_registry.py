@@ -135,7 +135,8 @@ def test_the_documented_backend_works():
 def test_importing_the_generator_imports_nothing_heavy():
     code = (
         "import sys, trajvit.processing.generator;"
-        "print([m for m in ('cv2', 'scenedetect', 'av', 'skimage', 'matplotlib') if m in sys.modules])"
+        "print([m for m in ('torch', 'cv2', 'scenedetect', 'av', 'skimage', 'matplotlib') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-X", "trajvit_lazy", "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -1,11 +1,13 @@
 """`import trajvit` is all it takes: the public names are there and transformers' Auto classes open what was saved."""
 
+import importlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from numbered_videos import write_video
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoVideoProcessor, BertConfig, BertTokenizer
 
 import trajvit
@@ -108,6 +110,28 @@ def test_stored_trajectories_give_the_inputs_that_generated_ones_do(clip, tmp_pa
 
 
 def test_registering_costs_nothing_twice():
-    code = "import importlib, trajvit; importlib.reload(trajvit); print(trajvit.__version__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    importlib.reload(importlib.reload(trajvit).public_names)
+    assert AutoModel.from_config(TrajViTConfig.from_name("tiny")).config.model_type == "trajvit"
+
+
+def test_a_worker_imports_pytorch_with_the_first_name_that_it_uses(clip, tmp_path):
+    write_video(str(tmp_path / "clip.mp4"), clip)
+    code = """
+import sys
+import trajvit, trajvit.processing.generation_worker
+from trajvit.processing.decoding import decode_video
+from trajvit.processing.generator import TrajectoryGenerator
+video = decode_video(sys.argv[1])
+assert TrajectoryGenerator()(video.frames, video.sample_indices).to_bytes()
+assert not {"torch", "transformers"} & set(sys.modules)
+assert not hasattr(trajvit, "nothing")
+from trajvit import TrajViTConfig
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_config(TrajViTConfig.from_name("tiny"))
+assert type(model) is trajvit.TrajViTModel
+print(*trajvit.__all__)
+"""
+    command = [sys.executable, "-X", "trajvit_lazy", "-c", code, tmp_path / "clip.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == NAMES

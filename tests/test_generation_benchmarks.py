@@ -23,7 +23,7 @@ def blocks(height=96, width=128, cells=8):
 
 
 def test_the_driver_is_measured_over_all_clips(tmp_path):
-    command = [sys.executable, DRIVER, "--clips", "2000", "--output", tmp_path / "result.json"]
+    command = [sys.executable, "-X", "trajvit_lazy", DRIVER, "--clips", "2000", "--output", tmp_path / "result.json"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     result = (tmp_path / "result.json").read_text()

@@ -57,11 +57,14 @@ def events(output, event):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A data set of three shards, and its output by a run that nothing happens to, in this process."""
+    """A data set of three shards, and its output by a run that nothing happens to, in this process.
+
+    Of two workers, one is in the middle of the long shard when the other is done with the first.
+    """
     folder = tmp_path_factory.mktemp("whole")
-    write_shards(folder / "in", [10, 20, 30, 40], [50, 60, 70, 80], [90, 100])
+    write_shards(folder / "in", [10, 20], [30, 40, 50, 60, 70, 80], [90, 100])
     with pytest.MonkeyPatch.context() as patch:
-        generate_here(patch, folder / "in", folder / "out", generator=generator(seconds=0.2))
+        generate_here(patch, folder / "in", folder / "out")
     return folder / "in", outputs(folder / "out")
 
 
@@ -93,9 +96,9 @@ def test_a_killed_worker_costs_its_shard_only_time(whole, tmp_path):
     inputs, expected = whole
     output = tmp_path / "out"
     results = []
-    run = Thread(target=lambda: results.append(generate(inputs, output, workers=2, generator=generator(seconds=0.2))))
+    run = Thread(target=lambda: results.append(generate(inputs, output, workers=2, generator=generator(seconds=0.3))))
     run.start()
-    killed = at_work(output, least_done=2)[0]["pid"]
+    killed = at_work(output, least_done=3)[0]["pid"]
     os.kill(killed, signal.SIGKILL)
     run.join(SECONDS)
     assert [(summary.clips, summary.failures) for summary in results] == [(10, 0)]
@@ -116,10 +119,11 @@ import sys
 from generation_runs import generate, generator
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-generate(*sys.argv[1:], workers=2, generator=generator(seconds=0.2))
+generate(*sys.argv[1:], workers=2, generator=generator(seconds=0.3))
 """
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
-    driver = subprocess.Popen([sys.executable, "-c", program, inputs, output], env=environment, stderr=subprocess.PIPE)
+    command = [sys.executable, "-X", "trajvit_lazy", "-c", program, inputs, output]
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     wait_for("a finished shard", lambda: output.exists() and list(output.glob("*.tar")))
     workers = {each["pid"] for each in at_work(output, least_done=1)}
     driver.send_signal(number)
@@ -134,7 +138,7 @@ generate(*sys.argv[1:], workers=2, generator=generator(seconds=0.2))
         assert not list((output / "__generation__" / "parts").iterdir())
         assert GenerationFolder(output).running() == []
     inodes = {path: path.stat().st_ino for path in output.glob("*.tar")}
-    summary = generate(inputs, output, workers=2, generator=generator(seconds=0.2))
+    summary = generate(inputs, output, workers=2, generator=generator(seconds=0.3))
     assert summary.new_shards == 3 - len(finished)
     assert outputs(output) == expected
     assert {path: path.stat().st_ino for path in inodes} == inodes
@@ -142,7 +146,7 @@ generate(*sys.argv[1:], workers=2, generator=generator(seconds=0.2))
 
 def test_a_clip_that_ends_its_process_is_given_up(whole, tmp_path):
     inputs, expected = whole
-    summary = generate(inputs, tmp_path / "out", workers=1, generator=generator(dies_at=[22], lost_at=[62]))
+    summary = generate(inputs, tmp_path / "out", workers=1, generator=generator(dies_at=[22], lost_at=[42]))
     assert (summary.clips, summary.failures) == (8, 2)
     assert failures(tmp_path / "out") == [
         ("001", "worker", "3 worker processes ended while they were at this clip"),

@@ -61,26 +61,19 @@ def at_work(output, condition):
     raise AssertionError(f"waited {SECONDS} s for workers")
 
 
-def test_two_nodes_write_the_same_bytes(cluster, whole, tmp_path):
-    inputs, expected = whole
+def test_two_nodes_count_and_divide_archives_and_write_the_same_bytes(cluster, whole, tmp_path, monkeypatch):
+    inputs, _ = whole
     output = tmp_path / "out"
-    run, results = running_in_background(inputs, output, ray_address=cluster.address, generator=generator(seconds=0.3))
+    settings = {"generator": generator(seconds=0.3), "shard_size": 3}
+    run, results = running_in_background(inputs, output, ray_address=cluster.address, **settings)
     at_work(output, lambda told: len({each["pid"] for each in told if each["done"]}) == 2)
     run.join(SECONDS)
-    assert [(summary.clips, summary.failures, summary.new_shards) for summary in results] == [(17, 0, 4)]
-    assert outputs(output) == expected
+    assert [(summary.clips, summary.failures, summary.new_shards) for summary in results] == [(17, 0, 7)]
+    generate_here(monkeypatch, inputs, tmp_path / "here", shard_size=3)
+    assert outputs(output) == outputs(tmp_path / "here")
     lines = map(json.loads, (output / "__generation__" / "log.jsonl").read_text().splitlines())
     connected = next(line for line in lines if line["event"] == "ray_connected")
     assert (connected["nodes"], connected["workers"]) == (2, 2)
-
-
-def test_large_archives_are_counted_and_divided(cluster, whole, tmp_path, monkeypatch):
-    inputs, _ = whole
-    output = tmp_path / "out"
-    summary = generate(inputs, output, ray_address=cluster.address, shard_size=2)
-    assert (summary.clips, summary.shards) == (17, 10)
-    generate_here(monkeypatch, inputs, tmp_path / "here", shard_size=2)
-    assert outputs(output) == outputs(tmp_path / "here")
 
 
 def test_killed_actors_and_clips_that_kill(cluster, whole, tmp_path):

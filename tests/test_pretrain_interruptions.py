@@ -5,8 +5,12 @@ import sys
 import time
 
 import pytest
+from accelerate.state import AcceleratorState
 from pretraining_runs import folder_of, log_lines, losses, run_script, start_script, write_config
 from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from trajvit.training import pretrain
 
 STEPS = {"max_steps": 9}
 
@@ -78,7 +82,9 @@ def test_the_end_of_its_launcher_is_a_signal_too(tmp_path):
 
 
 def test_another_configuration_does_not_go_on(uninterrupted):
-    config = uninterrupted / "config.yaml"
-    output = run_script(config, "optimizer.learning_rate=0.5", expected=2)
-    assert "optimizer.learning_rate: 0.001 there, 0.5 here" in output
-    assert "Traceback" not in output
+    AcceleratorState._reset_state(reset_partial_state=True)
+    arguments = ["--config", str(uninterrupted / "config.yaml"), "optimizer.learning_rate=0.5"]
+    result = CliRunner().invoke(pretrain.app, arguments)
+    assert result.exit_code == 2, result.output
+    assert "optimizer.learning_rate: 0.001 there, 0.5 here" in result.output
+    assert "Traceback" not in result.output

@@ -240,13 +240,13 @@ def test_settings_survive_json(settings):
 
 def test_building_one_loads_nothing():
     code = (
-        "import sys; from trajvit import TrajectoryGenerator;"
+        "import sys; from trajvit.processing.generator import TrajectoryGenerator;"
         "g = TrajectoryGenerator('sam2', checkpoint='no/such/file.pt', segmenter_options={'points_per_side': 8});"
         "g.to_dict();"
         "print([m for m in ('sam2', 'hydra', 'omegaconf') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    command = [sys.executable, "-X", "trajvit_lazy", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

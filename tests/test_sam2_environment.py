@@ -42,7 +42,8 @@ print(json.dumps(found))
 
 def run(code: str, *arguments: str, **environment: str) -> str:
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True)
+    command = [sys.executable, "-X", "trajvit_lazy", "-c", code, *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
