@@ -3,7 +3,7 @@
     python benchmarks/packing.py                        # ViT-Large, 16 frames, on the CPU
     python benchmarks/packing.py --size tiny --repeats 1
 
-TrajViT's videos have `--trajectories`, RLT's are a still image, two scenes and noise (benchmarks/tower_inputs.py).
+TrajViT's videos have `--trajectories`, RLT's are a still image, two scenes and noise (evaluation/scene_clips.py).
 Packed is what the towers do; padded is the same batch with every sequence as long as the longest, which they do only
 where shapes must stay. FLOPs are those of the transformer's layers; time is that of the whole tower, the best of
 alternating rounds.
@@ -19,11 +19,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from tokenizer import seconds
-from tower_inputs import NOISE, SCENE, clip_frames, trajectory_inputs
 from tower_report import packing_section
-from towers import RESULTS, count_flops
+from towers import RESULTS
 
+from trajvit.evaluation.cost_measuring import count_flops, seconds
+from trajvit.evaluation.scene_clips import NOISE, SCENE, clip_frames, trajectory_inputs
 from trajvit.modeling_trajvit.video_transformer import VideoTransformerEncoder
 from trajvit.modeling_trajvit.vision_tower_configs import VISION_TOWER_CONFIGS
 from trajvit.modeling_trajvit.vision_towers import VISION_TOWERS

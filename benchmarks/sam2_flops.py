@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
+
+from trajvit.evaluation.cost_measuring import CPU_KERNELS
 
 PARTS = ("image encoder", "memory attention", "memory encoder", "mask decoder")
 OTHER = "other"
@@ -29,14 +31,6 @@ _PART_OF_CODE = {
     "sam2_tracker.py:_decode": "mask decoder",
     "sam2_tracker.py:start": "mask decoder",
 }
-
-
-def _cpu_attention_flops(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-# FlopCounterMode has formulas for the kernels of CUDA alone, and would count attention on the CPU as nothing.
-CPU_KERNELS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention_flops}
 
 
 class FlopsByPart:

@@ -16,21 +16,18 @@ kept in the result file and skipped next time, so an interrupted run goes on whe
 """
 
 import argparse
-import gc
 import json
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler is used for its memory events alone
-
 import torch
 from literal_tokenizer import boxes_of_masks, enlarge_and_sum, literal_tokens, masked_mean, one_hot_masks, resample
 
+from trajvit.evaluation.cost_measuring import peak_bytes, seconds
+from trajvit.evaluation.scene_clips import moving_cells
 from trajvit.modeling_trajvit import TrajViTConfig, TrajViTModel
 from trajvit.modeling_trajvit.modeling_trajvit import TrajectoryTokenizer, pair_rows
 from trajvit.modeling_trajvit.position_encoding import frame_times
@@ -40,52 +37,6 @@ Form = Callable[[], torch.Tensor]
 
 # Dense bf16 peak of a device in TFLOP/s, from its maker's data sheet.
 MATRIX_UNIT_CEILING = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40": 181.0}
-
-
-def moving_cells(num_frames: int, num_trajectories: int, life: float, size: int = 56) -> torch.Tensor:
-    """(T, size, size) ids of moving Voronoi cells, each alive for a share of the frames around `life`."""
-    generator = torch.Generator().manual_seed(0)
-    start = torch.rand(num_trajectories, 2, generator=generator)
-    velocity = 0.3 * (torch.rand(num_trajectories, 2, generator=generator) - 0.5)
-    span = (life + 0.4 * min(life, 1 - life) * (torch.rand(num_trajectories, generator=generator) - 0.5)).clamp(max=1)
-    birth = torch.rand(num_trajectories, generator=generator) * (1 - span)
-    axis = (torch.arange(size) + 0.5) / size
-    pixels = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).flatten(0, 1)
-    labels = []
-    for frame in range(num_frames):
-        now = (frame + 0.5) / num_frames
-        alive = (birth <= now) & (now <= birth + span)
-        distance = torch.cdist(pixels, start + velocity * now).masked_fill(~alive, torch.inf)
-        labels.append(distance.argmin(1).add(1).masked_fill(~alive.any(), 0).view(size, size))
-    return torch.stack(labels)
-
-
-def seconds(form: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    form()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def peak_bytes(form: Form, device: torch.device) -> int:
-    """Highest sum of live allocations during one run, beyond what lived before it."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        form()
-        return torch.cuda.max_memory_allocated(device) - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        form()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
 
 
 @dataclass

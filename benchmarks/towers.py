@@ -5,7 +5,7 @@
     python benchmarks/towers.py --device cuda --dtype bfloat16 --batch 8 --repeats 10
     python benchmarks/tower_report.py benchmarks/results/towers_*.json     # the page and its plots
 
-All towers see the same clip in the same run (benchmarks/tower_inputs.py); RLT, whose cost depends on what it sees, also
+All towers see the same clip in the same run (evaluation/scene_clips.py); RLT, whose cost depends on what it sees, also
 noise. TrajViT's videos have exactly `--trajectories`; what generating them costs is not in its numbers. Tokens are
 those that a tower gives, CLS included, in the mean of the batch.
 
@@ -24,28 +24,23 @@ where it was, and more `--repeats` add rounds.
 import argparse
 import gc
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from sam2_flops import CPU_KERNELS
-from tokenizer import peak_bytes, seconds
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from tower_inputs import NOISE, SCENE, clip_frames, trajectory_inputs
 from tower_report import findings, table
 
+from trajvit.evaluation.cost_measuring import NO_MEMORY, best_time, count_flops, is_out_of_memory, peak_bytes
+from trajvit.evaluation.scene_clips import NOISE, SCENE, clip_frames, trajectory_inputs
 from trajvit.modeling_trajvit.vision_tower_configs import VISION_TOWER_CONFIGS
 from trajvit.modeling_trajvit.vision_towers import VISION_TOWERS
 
 NUM_TEXTS = 256
 TEMPERATURE = 0.07
 RESULTS = Path("benchmarks/results")
-ROUND_SECONDS = 0.2
-NO_MEMORY = "out of memory"
 
 
 @dataclass(frozen=True)
@@ -106,16 +101,6 @@ class Case:
         gc.collect()
 
 
-def count_flops(model: nn.Module, run: Callable[[], Any]) -> tuple[Any, FlopCounterMode]:
-    """What `run`, a forward pass of `model`, returns, and the counter with the FLOPs of each module."""
-    # The counter asks arguments that require gradients for their function, and without gradients there is none.
-    model.requires_grad_(False)
-    with FlopCounterMode(display=False, custom_mapping=CPU_KERNELS) as counter:
-        returned = run()
-    model.requires_grad_(True)
-    return returned, counter
-
-
 def describe(case: Case) -> dict[str, Any]:
     """Parameters, tokens and FLOPs. The forward pass that is counted is the warm-up of those that are timed."""
     outputs, counter = count_flops(case.model, case.forward)
@@ -126,14 +111,6 @@ def describe(case: Case) -> dict[str, Any]:
         "tubelets": grid[0] * grid[1] * grid[2],
         "gflop": counter.get_total_flops() / case.batch / 1e9,
     }
-
-
-def best_time(run: Callable[[], Any], device: torch.device) -> float:
-    """The shortest of as many runs as fill `ROUND_SECONDS`, at least one."""
-    times = [seconds(run, device)]
-    while sum(times) < ROUND_SECONDS:
-        times.append(seconds(run, device))
-    return min(times)
 
 
 class Results:
@@ -186,11 +163,6 @@ def is_complete(case: Case, results: Results, number: int, training: bool) -> bo
     record = results.of(case)
     names = ("forward", "training") if training else ("forward",)
     return all(len(record.get(f"{name}_s", [])) >= number or f"{name}_failed" in record for name in names)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: CUDA and Python have a type for it, PyTorch's CPU allocator just says it."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def cases_of(options: argparse.Namespace, frames: int) -> list[Case]:

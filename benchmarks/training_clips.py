@@ -1,6 +1,6 @@
 """A data set of a few clips in files, read again and again: what benchmarks/training_step.py trains on.
 
-A clip is ten seconds of a scene (benchmarks/tower_inputs.py) as MP4, a trajectories file with exactly as many moving
+A clip is ten seconds of a scene (evaluation/scene_clips.py) as MP4, a trajectories file with exactly as many moving
 cells as asked for, and a caption. A worker decodes both files, as it does for a data set of videos.
 
 Shape letters: T frames, M trajectories.
@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tokenizer import moving_cells
-from tower_inputs import LIFE, whole_scene
 
+from trajvit.evaluation.scene_clips import LIFE, moving_cells, whole_scene
 from trajvit.processing.decoding import decode_video
 from trajvit.processing.trajectories import Trajectories
 from trajvit.processing.trajectory_format import read_file, write_file

@@ -33,11 +33,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from tokenizer import peak_bytes
 from tower_report import markdown, write_between
-from towers import NO_MEMORY, RESULTS, is_out_of_memory
+from towers import RESULTS
 from training_clips import ClipFiles, write_clips, write_trajectories
 
+from trajvit.evaluation.cost_measuring import NO_MEMORY, is_out_of_memory, peak_bytes
 from trajvit.modeling_trajvit.vision_tower_configs import VISION_TOWER_CONFIGS
 from trajvit.modeling_trajvit.vision_towers import VISION_TOWERS
 

@@ -9,8 +9,9 @@ import torch
 import tower_report
 import towers
 from numbered_videos import write_numbered
-from tower_inputs import NOISE, SCENE, clip_frames, scene, trajectory_inputs
 
+from trajvit.evaluation.cost_measuring import is_out_of_memory
+from trajvit.evaluation.scene_clips import NOISE, SCENE, clip_frames, scene, trajectory_inputs
 from trajvit.modeling_trajvit.configuration_vit3d import ViT3DConfig
 
 
@@ -96,10 +97,10 @@ class TestMeasuring:
     def test_a_step_without_memory_is_told_from_other_errors(self):
         with pytest.raises(RuntimeError) as too_large:
             torch.empty(2**45)
-        assert towers.is_out_of_memory(too_large.value)
+        assert is_out_of_memory(too_large.value)
         with pytest.raises(RuntimeError) as other:
             torch.ones(2, 3) @ torch.ones(2, 3)
-        assert not towers.is_out_of_memory(other.value)
+        assert not is_out_of_memory(other.value)
 
     def test_a_step_without_memory_is_noted(self, tmp_path):
         """Noise of a thousand million videos does not fit anywhere."""
