@@ -111,7 +111,7 @@ def test_a_file_changes_the_one_it_extends(tmp_path, config_file):
         ("model.batch_norm=off", "model.batch_norm=False: .*'frozen', 'batch' or 'synchronised'"),
         ("model.text={hidden_size: 8}", "text_checkpoint='google-bert/bert-base-uncased'.*null"),
         ("data.videos.source=youtube", "data.0.source='youtube': .*'panda70m', 'datacomp', 'table' or 'synthetic'"),
-        ("data.videos.path=clips", "path='clips' with source='synthetic'"),
+        ("data.videos.source=table", "path=None with source='table'"),
         ("data.videos.columns={film: mp4}", "data.0.columns.film.*'media', 'captions', 'trajectories' or 'key'"),
         ("data.videos.subset=65", "subset=65 needs num_samples"),
         ("data.images.weight=1", "data.images: there is no element 'images', expected one of .*'videos'"),

@@ -54,17 +54,43 @@ def read_clip(row: Row, num_frames: int, reading: Reading) -> Clip:
     if row["error"] is not None:
         raise SampleError(row["error"])
     captions = read_captions(row["captions"], row["caption_fields"])
-    stored = row["trajectories"] if reading.needs_trajectories else None
+    video, trajectories = read_media(row["media"], row["folder"], row["trajectories"], num_frames, reading)
+    return Clip(row["key"], video.sampled, trajectories, captions)
+
+
+def read_media(
+    media: Any,
+    folder: str | None,
+    stored_trajectories: Any,
+    num_frames: int,
+    reading: Reading,
+    start: float | None = None,
+    end: float | None = None,
+) -> tuple[VideoFrames, Trajectories | None]:
+    """Decode media with the trajectories of the sampled frames: the stored ones, or else generated ones.
+
+    Args:
+        media: As for `bytes_or_path`, or frames that are decoded already.
+        folder: What paths are relative to; None for the current folder.
+        stored_trajectories: A file of them, as for `bytes_or_path`, or themselves; None where there are none.
+        num_frames: Frames sampled, 1 for an image.
+        reading: What is needed. Where that is no trajectories, the second value returned is None.
+        start, end: As for `decode_video`.
+
+    Raises:
+        SampleError: They cannot be used; the message says why.
+    """
+    stored = stored_trajectories if reading.needs_trajectories else None
     generator = trajectory_generator(reading) if reading.needs_trajectories and stored is None else None
     interval = None if generator is None else generator.frame_interval
     short_side = max(reading.short_side, 0 if generator is None else generator.frame_short_side)
-    video = decode_stored(row["media"], row["folder"], num_frames, interval, short_side)
-    trajectories = None
+    if isinstance(media, VideoFrames):
+        video = media
+    else:
+        video = decode_stored(media, folder, num_frames, interval, short_side, start, end)
     if generator is not None:
-        trajectories = _generate(generator, video)
-    elif stored is not None:
-        trajectories = _stored(stored, row["folder"], video)
-    return Clip(row["key"], video.sampled, trajectories, captions)
+        return video, _generate(generator, video)
+    return video, None if stored is None else _stored(stored, folder, video)
 
 
 def trajectory_generator(reading: Reading) -> TrajectoryGenerator:
@@ -82,9 +108,9 @@ def _generator(settings: str) -> TrajectoryGenerator:
 
 def _stored(stored: Any, folder: str | None, video: VideoFrames) -> Trajectories:
     """Stored trajectories of the sampled frames, or of more frames among which these are."""
-    content = bytes_or_path(stored, folder, "trajectories file")
+    content = stored if isinstance(stored, Trajectories) else bytes_or_path(stored, folder, "trajectories file")
     try:
-        trajectories = Trajectories.load(content) if isinstance(content, str) else Trajectories.from_bytes(content)
+        trajectories = _opened(content)
         wanted = np.searchsorted(trajectories.frame_indices, video.frame_indices)
         has_more = trajectories.num_frames > len(wanted) and wanted[-1] < trajectories.num_frames
         if has_more and np.array_equal(trajectories.frame_indices[wanted], video.frame_indices):
@@ -93,6 +119,12 @@ def _stored(stored: Any, folder: str | None, video: VideoFrames) -> Trajectories
     except (OSError, ValueError) as error:
         raise SampleError(f"its trajectories cannot be used: {error}") from error
     return trajectories
+
+
+def _opened(content: Trajectories | str | bytes) -> Trajectories:
+    if isinstance(content, Trajectories):
+        return content
+    return Trajectories.load(content) if isinstance(content, str) else Trajectories.from_bytes(content)
 
 
 def _generate(generator: TrajectoryGenerator, video: VideoFrames) -> Trajectories:

@@ -68,7 +68,8 @@ class StreamSettings:
         name: What logs call it.
         source: `panda70m`, `datacomp`: shards as video2dataset and img2dataset write them; `table`: any folder, files
             or Hub data set that HF Datasets reads, by `columns`; `synthetic`: made on the fly.
-        path: Files (a glob pattern, or a list of them), a folder or a Hub id; None for `synthetic`.
+        path: Files (a glob pattern, or a list of them), a folder or a Hub id; for `synthetic` None, or the folder of a
+            rendered world (`rendered_world.py`).
         split: Split of the data set; for `synthetic`, `train` or `test`.
         media: Whether samples are videos or images (a video of one frame).
         columns: Which column or member holds what, for each of `media`, `captions`, `trajectories` and `key`; those
@@ -97,8 +98,8 @@ class StreamSettings:
 
     @model_validator(mode="after")
     def _has_a_path(self):
-        if (self.path is None) != (self.source == "synthetic"):
-            raise ValueError(f"path={self.path!r} with source={self.source!r}: expected a path, for synthetic none")
+        if self.path is None and self.source != "synthetic":
+            raise ValueError(f"path=None with source={self.source!r}: expected a path")
         if self.subset is not None and (self.num_samples is None or self.subset > self.num_samples):
             raise ValueError(f"subset={self.subset} needs num_samples of at least as many, got {self.num_samples}")
         return self

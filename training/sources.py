@@ -19,7 +19,9 @@ def build_source(settings: StreamSettings, reading: Reading) -> Source:
         ConfigError: There is no such data set, or it does not have what it needs; the message names the stream.
     """
     try:
-        return _synthetic(settings) if settings.path is None else _stored(settings, settings.path, reading)
+        if settings.source == "synthetic":
+            return _synthetic(settings)
+        return _stored(settings, settings.path or "", reading)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"stream {settings.name}: {error}") from error
 
@@ -29,6 +31,8 @@ def _synthetic(settings: StreamSettings) -> Source:
 
     if settings.subset is not None:
         raise ValueError(f"subset={settings.subset} needs stored data; expected num_samples alone")
+    if settings.path is not None:
+        return _rendered(settings)
     return SyntheticSource(
         name=settings.name,
         split=settings.split,
@@ -37,6 +41,18 @@ def _synthetic(settings: StreamSettings) -> Source:
         num_frames=settings.num_frames,
         options=settings.options,
     )
+
+
+def _rendered(settings: StreamSettings) -> Source:
+    from .rendered_world import EXACT, RenderedWorld
+
+    if not isinstance(settings.path, str) or settings.options or set(settings.columns) - {"trajectories"}:
+        raise ValueError(
+            f"path={settings.path!r}, options={settings.options}, columns={settings.columns}: expected for a rendered "
+            "world its folder, no options, and no column but trajectories"
+        )
+    trajectories = settings.columns.get("trajectories", EXACT)
+    return RenderedWorld(settings.name, settings.path, trajectories, settings.num_samples)
 
 
 def _stored(settings: StreamSettings, path: str | list[str], reading: Reading) -> Source:
