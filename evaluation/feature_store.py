@@ -1,0 +1,183 @@
+"""Features on disk, computed once: files of a fixed number of items, each there whole or not at all.
+
+An item has any number of sequences of features, of any length: one vector of a video, the tokens of one, the tokens of
+each of its regions. What is computed may be broken off and goes on with the files that are missing; several processes
+write different files of one store.
+
+Shape letters: n items of a file, s sequences of all of them, k features of all sequences, D width.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from trajvit.processing.atomic_files import move_into_place, unfinished, write_json
+from trajvit.processing.trajectories import Trajectories
+
+from .evaluation_data import MediaItem
+
+ABOUT = "about.json"
+_FAILURES = "failures"
+
+
+class FeatureStore:
+    """A folder of features.
+
+    Args:
+        folder: Its place; made where it is missing.
+        num_items: Items in all.
+        chunk_size: Items of a file.
+        about: What the features are of and by, for people and for `open_store`.
+
+    Raises:
+        ValueError: The folder holds features of something else.
+    """
+
+    def __init__(self, folder: str | os.PathLike, num_items: int, chunk_size: int, about: Mapping[str, Any]):
+        self.folder = Path(folder)
+        self.num_items = num_items
+        self.chunk_size = chunk_size
+        wanted = json.loads(json.dumps({**about, "num_items": num_items, "chunk_size": chunk_size}))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / ABOUT
+        if not path.exists():
+            write_json(path, wanted, parts=self.folder)
+        elif json.loads(path.read_text(encoding="utf-8")) != wanted:
+            raise ValueError(f"{self.folder} holds other features than {wanted}; expected a folder of their own")
+
+    @property
+    def num_chunks(self) -> int:
+        return -(-self.num_items // self.chunk_size)
+
+    def positions(self, chunk: int) -> range:
+        """The items of a file."""
+        return range(chunk * self.chunk_size, min((chunk + 1) * self.chunk_size, self.num_items))
+
+    def has(self, chunk: int) -> bool:
+        return self._path(chunk).exists()
+
+    def write(self, chunk: int, features: Mapping[int, Sequence[torch.Tensor]], failures: Mapping[int, str]) -> None:
+        """Write a file.
+
+        Args:
+            chunk: Its number.
+            features: For each item that could be used, its sequences, each (any number, D).
+            failures: For each other item, why it could not.
+
+        Raises:
+            ValueError: Not all items of the file are in just one of both.
+        """
+        positions = self.positions(chunk)
+        if sorted([*features, *failures]) != list(positions):
+            raise ValueError(f"features of {len(features)} items and {len(failures)} failures: expected {positions}")
+        counts = [len(features.get(position, ())) for position in positions]
+        sequences = [sequence for position in positions for sequence in features.get(position, ())]
+        tensors = {
+            "counts": torch.tensor(counts, dtype=torch.int64),
+            "lengths": torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64),
+            "features": torch.cat(sequences).contiguous().cpu() if sequences else torch.empty(0, 0),
+        }
+        metadata = {_FAILURES: json.dumps({str(position): reason for position, reason in failures.items()})}
+        with unfinished(self.folder, ".safetensors") as part:
+            save_file(tensors, part, metadata=metadata)
+            move_into_place(part, self._path(chunk))
+
+    def read(self, chunk: int) -> "FeatureChunk":
+        """Open a file; its features stay on disk until they are asked for."""
+        return _open_chunk(self._path(chunk), self.positions(chunk).start)
+
+    def chunks(self) -> Iterator["FeatureChunk"]:
+        return (self.read(chunk) for chunk in range(self.num_chunks))
+
+    def failures(self) -> dict[int, str]:
+        """Positions of all items that could not be used, with the reason."""
+        return {position: reason for chunk in self.chunks() for position, reason in chunk.failures.items()}
+
+    def vectors(self) -> torch.Tensor:
+        """(items that could be used, D) float32, of a store whose items have one vector each."""
+        rows = [chunk.all_features().float() for chunk in self.chunks() if len(chunk.lengths)]
+        return torch.cat(rows) if rows else torch.empty(0, 0)
+
+    def _path(self, chunk: int) -> Path:
+        return self.folder / f"{chunk:06d}.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureChunk:
+    """A file of features.
+
+    Attributes:
+        path: The file.
+        first: Position of its first item.
+        counts: (n,) int64, sequences of each item, 0 for one that could not be used.
+        lengths: (s,) int64, features of each sequence.
+        offsets: (s + 1,) int64, where each sequence begins among all features.
+        failures: Positions of the items that could not be used, with the reason.
+    """
+
+    path: Path
+    first: int
+    counts: torch.Tensor
+    lengths: torch.Tensor
+    offsets: torch.Tensor
+    failures: dict[int, str]
+
+    def sequence(self, number: int) -> torch.Tensor:
+        """(length, D): the features of one of the s sequences."""
+        begin, end = self.offsets[number : number + 2].tolist()
+        with safe_open(self.path, "pt") as file:
+            return file.get_slice("features")[begin:end]
+
+    def all_features(self) -> torch.Tensor:
+        """(k, D): those of all sequences, one after another."""
+        with safe_open(self.path, "pt") as file:
+            return file.get_tensor("features")
+
+
+@lru_cache(maxsize=4096)
+def _open_chunk(path: Path, first: int) -> FeatureChunk:
+    with safe_open(path, "pt") as file:
+        counts, lengths = file.get_tensor("counts"), file.get_tensor("lengths")
+        failures = json.loads(file.metadata()[_FAILURES])
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return FeatureChunk(path, first, counts, lengths, offsets, {int(key): why for key, why in failures.items()})
+
+
+def hash_of(*parts: Any) -> str:
+    """A hash of JSON values, short enough for a folder's name."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+    return blake2b(text.encode("ascii"), digest_size=10).hexdigest()
+
+
+def hash_of_items(items: Sequence[MediaItem]) -> str:
+    """What tells that media are the same as before: names, stretches, and the content or the state of their files."""
+    return hash_of([[item.key, item.start, item.end, _state(item.media), _state(item.trajectories)] for item in items])
+
+
+def _state(media: Any) -> Any:
+    """Of a file its path, size and time of change; of bytes, `VideoFrames` and `Trajectories` a hash."""
+    if media is None:
+        return None
+    if isinstance(media, dict) and media.get("bytes") is None:
+        media = media.get("path")
+    if isinstance(media, (str, os.PathLike)):
+        path = os.path.abspath(media) if "://" not in str(media) else str(media)
+        try:
+            found = os.stat(path)
+        except OSError:
+            return [path]
+        return [path, found.st_size, found.st_mtime_ns]
+    content = media["bytes"] if isinstance(media, dict) else media
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        values = content.ids if isinstance(content, Trajectories) else content.frames
+        content = values.tobytes()
+    return blake2b(content, digest_size=16).hexdigest()
