@@ -176,6 +176,25 @@ class TrajViTModel(TrajViTPreTrainedModel):
             trajectory_maps=maps,
         )
 
+    def encode_each_trajectory(
+        self,
+        pixel_values_videos: torch.Tensor,
+        trajectory_maps: torch.Tensor,
+        trajectory_attention_mask: torch.Tensor | None = None,
+        frame_attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the tower would return of videos that had one trajectory each.
+
+        The inputs are those of the model. Every trajectory is tokenised once and then passes the transformer alone, so
+        that all of them cost about as much as the video. Returns (batch_size, num_trajectories, hidden_size) pooled
+        outputs, zeros for what is no trajectory, and (batch_size, num_trajectories) bool, which of them are there.
+        """
+        frames = check_videos(pixel_values_videos, self.config).to(self.dtype)
+        tokens, token_mask = self.tokenizer(frames, trajectory_maps, trajectory_attention_mask, frame_attention_mask)
+        alone = tokens[token_mask].unsqueeze(1)
+        _, pooled, _ = self.encoder(alone, alone.new_ones(alone.shape[:2], dtype=torch.bool))
+        return tokens.masked_scatter(token_mask.unsqueeze(-1), pooled), token_mask
+
     def region_features(self, outputs: Any, boxes: torch.Tensor, frame_index: torch.Tensor) -> RegionFeatures:
         """The tokens of the trajectories with at least 80 % of their mask inside a box (supplement, section 4).
 

@@ -194,6 +194,29 @@ class TrajViTForContrastive(PreTrainedModel):
         outputs.pooler_output = self.video_projection(outputs.pooler_output)
         return outputs
 
+    def get_trajectory_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        trajectory_maps: torch.Tensor,
+        trajectory_attention_mask: torch.Tensor | None = None,
+        frame_attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each trajectory in the common space, as if its video had no other: to find it by a text.
+
+        The inputs are those of `get_video_features`. Returns (batch_size, num_trajectories, projection_dim), not
+        normalised, and (batch_size, num_trajectories) bool, which of them are there. Raises `ValueError` for a vision
+        tower whose tokens are no trajectories.
+        """
+        tower: Any = self.vision_model
+        if not hasattr(tower, "encode_each_trajectory"):
+            raise ValueError(
+                f"model_type={tower.config.model_type!r} has no token for each trajectory: expected 'trajvit'."
+            )
+        pooled, mask = tower.encode_each_trajectory(
+            pixel_values_videos, trajectory_maps, trajectory_attention_mask, frame_attention_mask
+        )
+        return self.video_projection(pooled) * mask.unsqueeze(-1), mask
+
     @can_return_tuple
     @auto_docstring
     def get_text_features(
