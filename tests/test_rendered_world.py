@@ -96,7 +96,8 @@ def test_wrong_worlds_are_named(world, tmp_path):
 
 def test_a_stream_of_a_run_reads_it(world):
     def stream(**changes):
-        settings = {"name": "videos", "source": "synthetic", "path": str(world), **changes}
+        settings = {"name": "videos", "source": "synthetic", "path": str(world), "split": "test", "num_frames": 4}
+        settings |= changes
         config = build_config({"output_dir": "run", "data": [settings]})
         return build_source(config.data[0], Reading(needs_trajectories=True))
 
@@ -108,6 +109,10 @@ def test_a_stream_of_a_run_reads_it(world):
         stream(options={"image_size": 48})
     with pytest.raises(ConfigError, match="no column but trajectories"):
         stream(columns={"captions": "txt"})
+    with pytest.raises(ConfigError, match="split is 'train'; expected 'test', which the world"):
+        stream(split="train")
+    with pytest.raises(ConfigError, match="num_frames is 16; expected 4"):
+        stream(num_frames=16)
 
 
 def test_facts_are_plain_json(world):

@@ -1,5 +1,6 @@
 """The contrastive model and the processor that a run trains, new or from a checkpoint."""
 
+from collections.abc import Mapping
 from types import MethodType
 from typing import Any
 
@@ -17,13 +18,16 @@ from .config_file import ConfigError
 from .run_config import ModelSettings
 
 
-def build_model(settings: ModelSettings, num_frames: int, seed: int) -> tuple[TrajViTForContrastive, TrajViTProcessor]:
+def build_model(
+    settings: ModelSettings, num_frames: int, seed: int, generator: Mapping[str, Any] | None = None
+) -> tuple[TrajViTForContrastive, TrajViTProcessor]:
     """The model, in float32 and in training mode, and the processor that belongs to it.
 
     Args:
         settings: Of the model.
         num_frames: Frames that the processor samples, and that learned time positions are made for.
         seed: Of the weights that come from no checkpoint.
+        generator: Settings of `TrajectoryGenerator` by which a new processor finds trajectories; None for its own.
 
     Raises:
         ConfigError: A tower, a size or a field of a configuration does not exist or is out of its range.
@@ -39,7 +43,7 @@ def build_model(settings: ModelSettings, num_frames: int, seed: int) -> tuple[Tr
         model = _new_model(settings, num_frames, tokenizer)
         if settings.attention is not None:
             model.set_attn_implementation(settings.attention)
-        processor = TrajViTProcessor(tokenizer, _video_processor(model.config.vision_config))
+        processor = TrajViTProcessor(tokenizer, _video_processor(model.config.vision_config, generator))
     if settings.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return set_batch_norm(model, settings.batch_norm).train(), processor
@@ -116,10 +120,12 @@ def _tokenizer(settings: ModelSettings) -> PreTrainedTokenizerBase:
     return synthetic_tokenizer()
 
 
-def _video_processor(vision_config: Any) -> TrajViTVideoProcessor:
+def _video_processor(vision_config: Any, generator: Mapping[str, Any] | None) -> TrajViTVideoProcessor:
+    settings: dict[str, Any] = {} if generator is None else {"generator": dict(generator)}
     return TrajViTVideoProcessor(
         size={"height": vision_config.image_size, "width": vision_config.image_size},
         num_frames=vision_config.num_frames,
         feature_size=getattr(vision_config, "feature_size", 56),
         generate_trajectories=vision_config.needs_trajectories,
+        **settings,
     )

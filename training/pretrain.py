@@ -57,7 +57,9 @@ class Pretraining:
         with accelerator.main_process_first():
             self.folder = open_run_folder(config, accelerator.is_main_process)
 
-        model, self.processor = build_model(config.model, max(s.num_frames for s in config.data), config.seed)
+        generator = {"max_trajectories": config.loader.max_trajectories, **config.loader.trajectory_generator}
+        num_frames = max(stream.num_frames for stream in config.data)
+        model, self.processor = build_model(config.model, num_frames, config.seed, generator)
         if config.lora is not None:
             model = add_lora(model, config.lora)
         model.to(accelerator.device)

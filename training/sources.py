@@ -44,7 +44,7 @@ def _synthetic(settings: StreamSettings) -> Source:
 
 
 def _rendered(settings: StreamSettings) -> Source:
-    from .rendered_world import EXACT, RenderedWorld
+    from .rendered_world import EXACT, RenderedWorld, read_description
 
     if not isinstance(settings.path, str) or settings.options or set(settings.columns) - {"trajectories"}:
         raise ValueError(
@@ -52,7 +52,15 @@ def _rendered(settings: StreamSettings) -> Source:
             "world its folder, no options, and no column but trajectories"
         )
     trajectories = settings.columns.get("trajectories", EXACT)
-    return RenderedWorld(settings.name, settings.path, trajectories, settings.num_samples)
+    world = RenderedWorld(settings.name, settings.path, trajectories, settings.num_samples)
+    asked: dict[str, object] = {"split": settings.split, "media": settings.media}
+    if settings.media == "video":
+        asked["num_frames"] = settings.num_frames
+    found = read_description(settings.path)
+    for name, value in asked.items():
+        if found[name] != value:
+            raise ValueError(f"{name} is {value!r}; expected {found[name]!r}, which the world of {settings.path} has")
+    return world
 
 
 def _stored(settings: StreamSettings, path: str | list[str], reading: Reading) -> Source:
