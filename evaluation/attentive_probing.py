@@ -12,16 +12,15 @@ from dataclasses import asdict
 import torch
 
 from trajvit.evaluation.checkpoint_loading import EvaluatedModel, load_tower
+from trajvit.evaluation.classification_accuracy import accuracies
 from trajvit.evaluation.completeness import check_features, check_media
 from trajvit.evaluation.data_registry import open_classification_set
 from trajvit.evaluation.evaluation_data import ClassificationSet
-from trajvit.evaluation.feature_extraction import Extraction, extract_tokens
-from trajvit.evaluation.feature_store import FeatureStore
-from trajvit.evaluation.metric_modules import load_metric
+from trajvit.evaluation.feature_extraction import Extraction, computed_once, extract_tokens
+from trajvit.evaluation.feature_store import FeatureStore, hash_of
 from trajvit.evaluation.probe_training import ProbeRecipe, probe_logits, train_probe
 from trajvit.evaluation.result_files import Result
 from trajvit.evaluation.task_command import TaskOptions, run_task
-from trajvit.modeling_trajvit import AttentiveProbe
 
 
 def evaluate_attentive_probing(
@@ -65,17 +64,24 @@ def evaluate_attentive_probing(
     for data in (train, test):
         store = extract_tokens(model, data.items, extraction, num_frames)
         failures, lacking = check_features(data.name, data.items, store, allow_missing)
-        missing |= lacking
+        # A set for training may use the keys of that for testing.
+        missing |= lacking if data is test else {f"train: {key}": reason for key, reason in lacking.items()}
         stores.append(store)
         labels.append(torch.tensor([label for item, label in enumerate(data.labels) if item not in failures]))
-    show_progress = extraction.show_progress and extraction.process_index == 0
-    probe = train_probe(stores[0], labels[0], len(train.class_names), recipe, model.device, show_progress)
+
+    def probed() -> dict[str, float]:
+        probe = train_probe(
+            stores[0], labels[0], len(train.class_names), recipe, model.device, extraction.show_progress
+        )
+        return accuracies(probe_logits(probe, stores[1]), labels[1].tolist(), len(test.class_names))
+
+    name = "probe-" + hash_of(model.fingerprint, train.name, test.name, num_frames, asdict(recipe))
     return Result(
         task="attentive_probing",
         dataset=test.name,
         model=model.name,
         tower=model.tower,
-        metrics=_accuracies(probe, stores[1], labels[1], len(test.class_names)),
+        metrics=computed_once(extraction, name, probed),
         num_items=len(labels[1]),
         trained_on=trained_on,
         missing=missing,
@@ -88,16 +94,6 @@ def evaluate_attentive_probing(
     )
 
 
-def _accuracies(probe: AttentiveProbe, store: FeatureStore, labels: torch.Tensor, num_classes: int) -> dict[str, float]:
-    metric = load_metric("top_k_accuracy")
-    done = 0
-    for logits in probe_logits(probe, store):
-        metric.add_batch(predictions=logits.numpy(), references=labels[done : done + len(logits)].tolist())
-        done += len(logits)
-    found = metric.compute(ks=[k for k in (1, 5) if k <= num_classes])
-    return {name.removesuffix("_accuracy"): value for name, value in found.items() if name.startswith("top_")}
-
-
 def main(options: TaskOptions) -> Result:
     return evaluate_attentive_probing(
         load_tower(options.checkpoint, options.device, options.torch_dtype),
@@ -105,7 +101,7 @@ def main(options: TaskOptions) -> Result:
         open_classification_set(options.data, **options.reading),
         options.extraction,
         options.recipe,
-        num_frames=options.num_frames,
+        num_frames=options.frames,
         allow_missing=options.allow_missing,
         trained_on=options.trained_on,
     )

@@ -12,14 +12,24 @@ def retrieval_set(name: str, captioned: Iterable[tuple[MediaItem, Sequence[str]]
         name: Of the data set.
         captioned: The items, each with its captions, of which there is at least one.
     """
-    items: list[MediaItem] = []
+    pairs = list(captioned)
+    return captioned_set(name, tuple(item for item, _ in pairs), [captions for _, captions in pairs])
+
+
+def captioned_set(name: str, items: Sequence[MediaItem], captions: Iterable[Sequence[str]]) -> RetrievalSet:
+    """Line captions up with items that stay as they are.
+
+    Args:
+        name: Of the data set.
+        items: The items.
+        captions: For each item its captions, of which there is at least one.
+    """
     texts: list[str] = []
     item_of_text: list[int] = []
-    for item, captions in captioned:
-        item_of_text += [len(items)] * len(captions)
-        texts += captions
-        items.append(item)
-    return RetrievalSet(name, tuple(items), tuple(texts), tuple(item_of_text))
+    for position, own in enumerate(captions):
+        item_of_text += [position] * len(own)
+        texts += own
+    return RetrievalSet(name, items, tuple(texts), tuple(item_of_text))
 
 
 def on_one_line(caption: str) -> str:

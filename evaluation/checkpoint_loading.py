@@ -1,6 +1,7 @@
 """A checkpoint as evaluations use it: the model, its processor, and a fingerprint that tells one from another."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -100,7 +101,11 @@ def load_contrastive(
             f"{checkpoint} is a checkpoint of model_type={model_type!r}; expected 'trajvit_contrastive', whose text "
             "tower this evaluation needs"
         )
-    model: Any = TrajViTForContrastive.from_pretrained(checkpoint, dtype=dtype, **hub_options)
+    loaded: Any = TrajViTForContrastive.from_pretrained(
+        checkpoint, dtype=dtype, output_loading_info=True, **hub_options
+    )
+    model, info = loaded
+    _require_weights(checkpoint, sorted(info["missing_keys"]))
     processor = _loaded(TrajViTProcessor, checkpoint, hub_options)
     return EvaluatedModel(
         model_name(checkpoint), model.to(device).eval(), processor.video_processor, processor.tokenizer
@@ -125,8 +130,7 @@ def load_tower(
     """
     _config_of(checkpoint, hub_options)
     tower, lacking = load_vision_tower(checkpoint, **hub_options)
-    if lacking:
-        raise CheckpointError(f"{checkpoint} lacks the weights {lacking[:3]} ({len(lacking)} in all); expected them")
+    _require_weights(checkpoint, lacking)
     if for_regions:
         tower = with_regions(tower)
     processor = _loaded(TrajViTVideoProcessor, checkpoint, hub_options)
@@ -149,14 +153,25 @@ def with_regions(tower: PreTrainedModel) -> PreTrainedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         rebuilt: Any = build_vision_tower(wanted)
-    rebuilt.load_state_dict(tower.state_dict(), strict=False)
-    return rebuilt
+    lacking = rebuilt.load_state_dict(tower.state_dict(), strict=False).missing_keys
+    assert all(name.startswith("token_fuser.") for name in lacking), lacking
+    return rebuilt.to(device=tower.device, dtype=tower.dtype).train(tower.training)
 
 
 def model_name(checkpoint: str) -> str:
-    """A Hub id as it is, a folder by its last name."""
+    """A Hub id as it is, a folder by its last name; that of the run where the folder is a run's `model`."""
     path = Path(checkpoint)
-    return path.resolve().name if path.is_dir() else checkpoint
+    if not path.is_dir():
+        return checkpoint
+    path = path.resolve()
+    return f"{path.parent.name}-{path.name}" if path.name == "model" else path.name
+
+
+def _require_weights(checkpoint: str, lacking: Sequence[str]) -> None:
+    if lacking:
+        raise CheckpointError(
+            f"{checkpoint} lacks the weights {', '.join(lacking[:3])} ({len(lacking)} in all); expected them"
+        )
 
 
 def _config_of(checkpoint: str, hub_options: dict[str, Any]) -> dict[str, Any]:

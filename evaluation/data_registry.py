@@ -41,6 +41,10 @@ DATASETS: dict[str, KnownDataset] = {
 }
 
 
+IMAGE_DATASETS = frozenset({"coco", "imagenet"})
+"""Those of images, which are videos of one frame."""
+
+
 def open_retrieval_set(
     name: str, annotations: str | os.PathLike, media: str | os.PathLike | None = None, **options: Any
 ) -> RetrievalSet:

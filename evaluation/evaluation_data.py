@@ -3,7 +3,8 @@
 Shape letters: R boxes of a key frame.
 """
 
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class MediaItem:
         start, end: Seconds of the stretch; None for the video's own start or end.
         trajectories: Stored trajectories of the sampled frames, a path or bytes; None where there are none.
         expected: Where the file of missing media was looked for, for messages.
+        identity: What tells the media apart from others where reading them all for that would take long; None hashes
+            them.
     """
 
     key: str
@@ -37,6 +40,19 @@ class MediaItem:
     end: float | None = None
     trajectories: Any = None
     expected: str | None = None
+    identity: str | None = None
+
+
+UNREAD = object()
+"""Stands for media in the outline of an item: they are there, and were not read."""
+
+
+class LazyItems(Sequence[MediaItem]):
+    """Items whose media are read as the item is asked for."""
+
+    @abstractmethod
+    def outlines(self) -> Iterator[MediaItem]:
+        """All items, with `UNREAD` in place of media that would have to be read and have an `identity`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +126,25 @@ class ActionDetectionSet:
 
     @property
     def items(self) -> tuple[MediaItem, ...]:
+        """The stretch of video of each key frame."""
         return tuple(key_frame.item for key_frame in self.key_frames)
+
+    @property
+    def seconds(self) -> list[float]:
+        """When each key frame is shown."""
+        return [key_frame.seconds for key_frame in self.key_frames]
+
+    @property
+    def has_detections(self) -> bool:
+        """Whether there are boxes of a detector beside the annotated ones."""
+        return bool(self.key_frames) and all(own.detected_boxes is not None for own in self.key_frames)
+
+
+def outlines(items: Iterable[MediaItem]) -> Iterable[MediaItem]:
+    """All items for what is asked of each but its content: those of `LazyItems` come with their media unread."""
+    return items.outlines() if isinstance(items, LazyItems) else items
 
 
 def missing_media(items: Iterable[MediaItem]) -> dict[str, str]:
     """The keys of items without media, with what is wrong with each."""
-    return {item.key: f"there is no {item.expected or 'file of it'}" for item in items if item.media is None}
+    return {item.key: f"there is no {item.expected or 'file of it'}" for item in outlines(items) if item.media is None}

@@ -6,6 +6,7 @@ depend on how many processes there were, or on where a run was broken off. All p
 Shape letters: T frames, K tokens, D width, R regions of an item, d width of the common space.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,16 +18,19 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from trajvit.processing.atomic_files import write_json
 from trajvit.processing.processing_trajvit import MAX_TEXT_TOKENS
 
 from .checkpoint_loading import EvaluatedModel
-from .evaluation_data import ActionKeyFrame, MediaItem
-from .feature_store import FeatureStore, hash_of, hash_of_items
+from .evaluation_data import MediaItem, outlines
+from .feature_store import FeatureStore, hash_of, hash_of_item
 from .media_batches import PIXELS, MediaBatch, load_batches
 
 TEXTS_PER_CHUNK = 2048
 ITEMS_PER_CHUNK = 128
 """Items of a file of features; a run that is broken off loses no more than these."""
+
+Metrics = dict[str, Any]
 
 Encode = Callable[[EvaluatedModel, MediaBatch, dict[str, torch.Tensor]], list[list[torch.Tensor]]]
 """From inputs on the device to the sequences (any number, D) of each item of a batch."""
@@ -42,6 +46,7 @@ class Extraction:
         num_workers: Processes that decode, for each process that computes.
         process_index, num_processes: Which of the processes this is; they share the work.
         wait: Called when this process's part is done; returns when that of all is.
+        retry_failures: Whether items that could not be used before are tried again.
         show_progress: Whether to show how far it is.
     """
 
@@ -51,7 +56,23 @@ class Extraction:
     process_index: int = 0
     num_processes: int = 1
     wait: Callable[[], Any] = lambda: None
+    retry_failures: bool = True
     show_progress: bool = True
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the first, which does what only one may."""
+        return self.process_index == 0
+
+
+def computed_once(extraction: Extraction, name: str, compute: Callable[[], Metrics]) -> Metrics:
+    """What `compute` returns, plain JSON values, on every process; the first one alone computes it."""
+    path = Path(extraction.cache) / f"{name}.json"
+    if extraction.is_first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, compute(), parts=path.parent)
+    extraction.wait()
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def embed_media(
@@ -70,33 +91,28 @@ def extract_tokens(
 
 def extract_regions(
     model: EvaluatedModel,
-    key_frames: Sequence[ActionKeyFrame],
+    items: Sequence[MediaItem],
+    boxes: Sequence[torch.Tensor],
+    seconds: Sequence[float],
     extraction: Extraction,
     num_frames: int | None = None,
-    detected: bool = False,
 ) -> FeatureStore:
-    """The tokens (K, D) of each box of each key frame, as the tower's `region_features` gives them.
+    """The tokens (K, D) of each box of each item, as the tower's `region_features` gives them.
 
-    The annotated boxes, or with `detected` the detector's. A box lies in the sampled frame that is shown nearest to its
-    key frame.
+    `boxes` has (R, 4) float32 for each item; they lie in the sampled frame that is shown nearest to its `seconds`.
     """
-    boxes = [key_frame.detected_boxes if detected else key_frame.boxes for key_frame in key_frames]
-    found = [torch.as_tensor(own).float().reshape(-1, 4) for own in boxes]
-    seconds = [key_frame.seconds for key_frame in key_frames]
 
     def encode(model: EvaluatedModel, batch: MediaBatch, inputs: dict[str, torch.Tensor]) -> list[list[torch.Tensor]]:
-        return _regions(model, batch, inputs, found, seconds)
+        return _regions(model, batch, inputs, boxes, seconds)
 
-    key = hash_of([[own.tolist(), second] for own, second in zip(found, seconds, strict=True)])
-    items = [key_frame.item for key_frame in key_frames]
-    return _extract(f"regions-{key}", model, items, extraction, num_frames, encode)
+    asked = [[own.tolist(), second] for own, second in zip(boxes, seconds, strict=True)]
+    return _extract("regions", model, items, extraction, num_frames, encode, asked)
 
 
 def embed_texts(model: EvaluatedModel, texts: Sequence[str], extraction: Extraction) -> torch.Tensor:
     """(number of texts, d) float32, normalised."""
-    about = {"kind": "texts", "model": model.name, "fingerprint": model.fingerprint}
-    folder = Path(extraction.cache) / model.fingerprint[:16] / f"texts-{hash_of(list(texts))}"
-    store = FeatureStore(folder, len(texts), TEXTS_PER_CHUNK, about)
+    folder = _folder(model, extraction, "texts")
+    store = FeatureStore(folder, list(texts), TEXTS_PER_CHUNK, _about(model, "texts"))
     for chunk in _own_chunks(store, extraction):
         rows: list[torch.Tensor] = []
         own = [texts[position] for position in store.positions(chunk)]
@@ -114,11 +130,15 @@ def _extract(
     extraction: Extraction,
     num_frames: int | None,
     encode: Encode,
+    asked: Sequence[Any] | None = None,
 ) -> FeatureStore:
+    """`asked` is what else the features of each item depend on."""
     num_frames = model.video_processor.num_frames if num_frames is None else num_frames
-    about = {"kind": kind, "model": model.name, "fingerprint": model.fingerprint, "num_frames": num_frames}
-    folder = Path(extraction.cache) / model.fingerprint[:16] / f"{kind}-{hash_of_items(items)}-{num_frames}"
-    store = FeatureStore(folder, len(items), ITEMS_PER_CHUNK, about)
+    hashes = [hash_of_item(item) for item in outlines(items)]
+    if asked is not None:
+        hashes = [hash_of(own, what) for own, what in zip(hashes, asked, strict=True)]
+    folder = _folder(model, extraction, f"{kind}-{num_frames}")
+    store = FeatureStore(folder, hashes, ITEMS_PER_CHUNK, {**_about(model, kind), "num_frames": num_frames})
     chunks = _own_chunks(store, extraction)
     batches = [
         positions[begin : begin + extraction.batch_size]
@@ -126,7 +146,7 @@ def _extract(
         for begin in range(0, len(positions), extraction.batch_size)
     ]
     loaded = load_batches(batches, items, model.video_processor, num_frames, extraction.num_workers)
-    with _progress(kind.split("-")[0], sum(map(len, batches)), extraction) as report:
+    with _progress(kind, sum(map(len, batches)), extraction) as report:
         for chunk in chunks:
             features: dict[int, list[torch.Tensor]] = {}
             failures: dict[int, str] = {}
@@ -195,13 +215,23 @@ def _text_embeddings(model: EvaluatedModel, texts: Sequence[str]) -> list[torch.
 
 
 def _own_chunks(store: FeatureStore, extraction: Extraction) -> list[int]:
-    """The files that are missing and this process's: which these are must not depend on when it looks."""
+    """The files that are to be computed and this process's: which these are must not depend on when it looks."""
     own = range(extraction.process_index, store.num_chunks, extraction.num_processes)
-    return [chunk for chunk in own if not store.has(chunk)]
+    return [
+        chunk for chunk in own if not store.has(chunk) or (extraction.retry_failures and store.read(chunk).failures)
+    ]
+
+
+def _folder(model: EvaluatedModel, extraction: Extraction, kind: str) -> Path:
+    return Path(extraction.cache) / model.fingerprint[:16] / kind
+
+
+def _about(model: EvaluatedModel, kind: str) -> dict[str, Any]:
+    return {"kind": kind, "model": model.name, "tower": model.tower, "fingerprint": model.fingerprint}
 
 
 @contextmanager
 def _progress(what: str, total: int, extraction: Extraction) -> Iterator[Callable[[int], Any]]:
-    hidden = not extraction.show_progress or extraction.process_index > 0 or total == 0
+    hidden = not extraction.show_progress or not extraction.is_first or total == 0
     with tqdm(total=total, desc=what, unit="item", disable=hidden) as bar:
         yield bar.update

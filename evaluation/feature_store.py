@@ -2,7 +2,7 @@
 
 An item has any number of sequences of features, of any length: one vector of a video, the tokens of one, the tokens of
 each of its regions. What is computed may be broken off and goes on with the files that are missing; several processes
-write different files of one store.
+write different files of one store. A file is named by what it is computed from: what changes is computed anew.
 
 Shape letters: n items of a file, s sequences of all of them, k features of all sequences, D width.
 """
@@ -11,16 +11,16 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from trajvit.processing.atomic_files import move_into_place, unfinished, write_json
+from trajvit.processing.stored_values import FilePart
 from trajvit.processing.trajectories import Trajectories
 
 from .evaluation_data import MediaItem
@@ -30,29 +30,29 @@ _FAILURES = "failures"
 
 
 class FeatureStore:
-    """A folder of features.
+    """Features of items in a row, in a folder that may hold others.
 
     Args:
         folder: Its place; made where it is missing.
-        num_items: Items in all.
+        item_hashes: What tells each item from others, see `hash_of_item`. A file is named by those of its items, so
+            that one that changes costs its own file alone.
         chunk_size: Items of a file.
-        about: What the features are of and by, for people and for `open_store`.
-
-    Raises:
-        ValueError: The folder holds features of something else.
+        about: What the features are of and by, for people.
     """
 
-    def __init__(self, folder: str | os.PathLike, num_items: int, chunk_size: int, about: Mapping[str, Any]):
+    def __init__(
+        self, folder: str | os.PathLike, item_hashes: Sequence[str], chunk_size: int, about: Mapping[str, Any]
+    ):
         self.folder = Path(folder)
-        self.num_items = num_items
+        self.num_items = len(item_hashes)
         self.chunk_size = chunk_size
-        wanted = json.loads(json.dumps({**about, "num_items": num_items, "chunk_size": chunk_size}))
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / ABOUT
-        if not path.exists():
-            write_json(path, wanted, parts=self.folder)
-        elif json.loads(path.read_text(encoding="utf-8")) != wanted:
-            raise ValueError(f"{self.folder} holds other features than {wanted}; expected a folder of their own")
+        if not (self.folder / ABOUT).exists():
+            write_json(self.folder / ABOUT, dict(about), parts=self.folder)
+        self._names = [
+            hash_of([item_hashes[position] for position in self.positions(chunk)]) for chunk in range(self.num_chunks)
+        ]
+        self._opened: dict[int, FeatureChunk] = {}
 
     @property
     def num_chunks(self) -> int:
@@ -86,14 +86,20 @@ class FeatureStore:
             "lengths": torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64),
             "features": torch.cat(sequences).contiguous().cpu() if sequences else torch.empty(0, 0),
         }
-        metadata = {_FAILURES: json.dumps({str(position): reason for position, reason in failures.items()})}
+        # Equal items may stand elsewhere in another set: what the file says of them counts from its own first.
+        own = {str(position - positions.start): reason for position, reason in failures.items()}
         with unfinished(self.folder, ".safetensors") as part:
-            save_file(tensors, part, metadata=metadata)
+            save_file(tensors, part, metadata={_FAILURES: json.dumps(own)})
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
             move_into_place(part, self._path(chunk))
+        self._opened.pop(chunk, None)
 
     def read(self, chunk: int) -> "FeatureChunk":
-        """Open a file; its features stay on disk until they are asked for."""
-        return _open_chunk(self._path(chunk), self.positions(chunk).start)
+        """Open a file; its features stay on disk until they are asked for. Raises `ValueError` for a damaged one."""
+        if chunk not in self._opened:
+            self._opened[chunk] = _open_chunk(self._path(chunk), self.positions(chunk).start)
+        return self._opened[chunk]
 
     def chunks(self) -> Iterator["FeatureChunk"]:
         return (self.read(chunk) for chunk in range(self.num_chunks))
@@ -108,7 +114,7 @@ class FeatureStore:
         return torch.cat(rows) if rows else torch.empty(0, 0)
 
     def _path(self, chunk: int) -> Path:
-        return self.folder / f"{chunk:06d}.safetensors"
+        return self.folder / f"{self._names[chunk]}.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +149,15 @@ class FeatureChunk:
             return file.get_tensor("features")
 
 
-@lru_cache(maxsize=4096)
 def _open_chunk(path: Path, first: int) -> FeatureChunk:
-    with safe_open(path, "pt") as file:
-        counts, lengths = file.get_tensor("counts"), file.get_tensor("lengths")
-        failures = json.loads(file.metadata()[_FAILURES])
+    try:
+        with safe_open(path, "pt") as file:
+            counts, lengths = file.get_tensor("counts"), file.get_tensor("lengths")
+            failures = json.loads(file.metadata()[_FAILURES])
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
+        raise ValueError(f"{path} holds no features ({error}); remove it, and they are computed again") from None
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    return FeatureChunk(path, first, counts, lengths, offsets, {int(key): why for key, why in failures.items()})
+    return FeatureChunk(path, first, counts, lengths, offsets, {first + int(key): why for key, why in failures.items()})
 
 
 def hash_of(*parts: Any) -> str:
@@ -158,17 +166,20 @@ def hash_of(*parts: Any) -> str:
     return blake2b(text.encode("ascii"), digest_size=10).hexdigest()
 
 
-def hash_of_items(items: Sequence[MediaItem]) -> str:
-    """What tells that media are the same as before: names, stretches, and the content or the state of their files."""
-    return hash_of([[item.key, item.start, item.end, _state(item.media), _state(item.trajectories)] for item in items])
+def hash_of_item(item: MediaItem) -> str:
+    """What tells that an item is the same as before: name, stretch, and the content or the state of its files."""
+    media = item.identity if item.identity is not None else _state(item.media)
+    return hash_of([item.key, item.start, item.end, media, _state(item.trajectories)])
 
 
 def _state(media: Any) -> Any:
     """Of a file its path, size and time of change; of bytes, `VideoFrames` and `Trajectories` a hash."""
+    if isinstance(media, dict):
+        media = media.get("bytes") if media.get("bytes") is not None else media.get("path")
     if media is None:
         return None
-    if isinstance(media, dict) and media.get("bytes") is None:
-        media = media.get("path")
+    if isinstance(media, FilePart):
+        return [*_state(media.path), media.offset, media.size]
     if isinstance(media, (str, os.PathLike)):
         path = os.path.abspath(media) if "://" not in str(media) else str(media)
         try:
@@ -176,8 +187,7 @@ def _state(media: Any) -> Any:
         except OSError:
             return [path]
         return [path, found.st_size, found.st_mtime_ns]
-    content = media["bytes"] if isinstance(media, dict) else media
-    if not isinstance(content, (bytes, bytearray, memoryview)):
-        values = content.ids if isinstance(content, Trajectories) else content.frames
-        content = values.tobytes()
-    return blake2b(content, digest_size=16).hexdigest()
+    if not isinstance(media, (bytes, bytearray, memoryview)):
+        values = media.ids if isinstance(media, Trajectories) else media.frames
+        media = values.tobytes()
+    return blake2b(media, digest_size=16).hexdigest()

@@ -1,18 +1,19 @@
 """Reads any data set of HF Datasets as a retrieval or a classification set.
 
 It may be on the Hub, in a folder, in Parquet, CSV or JSON files, or saved to disk. Code that a data set brings is
-never run.
+never run. Media stay in its files until their items are asked for.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from importlib.util import find_spec
 from typing import Any
 
-from .annotation_files import UniqueNames
-from .captioned_items import on_one_line, retrieval_set
-from .evaluation_data import AnnotationError, ClassificationSet, MediaItem, RetrievalSet
+from .captioned_items import captioned_set, on_one_line
+from .evaluation_data import AnnotationError, ClassificationSet, RetrievalSet
+from .table_items import TableItems, value_fault
 
 Path = str | os.PathLike
 _FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json", "arrow": "arrow"}
@@ -54,17 +55,17 @@ def read_hub_retrieval(
     table = _Table(annotations, media_folder, split, configuration)
     media = table.media_column(media_column)
     texts = table.column(text_column, _TEXTS, "text_column")
-    captioned = []
-    for place, row, item in table.items(media, key_column, trajectories_column, (texts,)):
-        given = row[texts]
+    items = table.items(media, key_column, trajectories_column)
+    found = []
+    for place, given in table.values(texts):
         captions = [given] if isinstance(given, str) else given
         if not isinstance(captions, Sequence) or not captions:
-            raise _fault(place, texts, given, "a text, or a list of texts")
+            raise value_fault(place, texts, given, "a text, or a list of texts")
         for caption in captions:
             if not isinstance(caption, str) or not caption.strip():
-                raise _fault(place, texts, caption, "a text")
-        captioned.append((item, [on_one_line(caption) for caption in captions]))
-    return retrieval_set(name or table.name, captioned)
+                raise value_fault(place, texts, caption, "a text")
+        found.append([on_one_line(caption) for caption in captions])
+    return captioned_set(name or table.name, items, found)
 
 
 def read_hub_classification(
@@ -96,19 +97,19 @@ def read_hub_classification(
     table = _Table(annotations, media_folder, split, configuration)
     media = table.media_column(media_column)
     column = table.column(label_column, _LABELS, "label_column")
-    rows = list(table.items(media, key_column, trajectories_column, (column,)))
-    names = list(class_names or getattr(table.features[column], "names", None) or _texts_of(rows, column))
+    items = table.items(media, key_column, trajectories_column)
+    given = list(table.values(column))
+    names = list(class_names or getattr(table.features[column], "names", None) or _texts_of(given, column))
     numbers = {class_name: number for number, class_name in enumerate(names)}
     if len(numbers) < len(names):
         raise AnnotationError(f"{table.place}: two classes have one name among {names!r:.80}; expected each name once")
     labels = []
-    for place, row, _ in rows:
-        label = numbers.get(row[column], row[column]) if isinstance(row[column], str) else row[column]
+    for place, value in given:
+        label = numbers.get(value, value) if isinstance(value, str) else value
         if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(names):
             expected = f"a class of {', '.join(names)!r:.80}, or its number from 0 to {len(names) - 1}"
-            raise _fault(place, column, row[column], expected)
+            raise value_fault(place, column, value, expected)
         labels.append(label)
-    items = tuple(item for _, _, item in rows)
     return ClassificationSet(name or table.name, items, tuple(labels), tuple(names))
 
 
@@ -125,7 +126,9 @@ class _Table:
         self._folder = os.fspath(media_folder) if media_folder is not None else None
         if self._folder is None and (is_file or is_folder):
             self._folder = os.path.dirname(path) if is_file else path
-        self._table = _undecoded(_loaded(path, split, configuration))
+        loaded = _loaded(path, split, configuration)
+        self._identity = _identity(loaded, path)
+        self._table = _undecoded(loaded)
         self.features = self._table.features
         if not len(self._table):
             raise AnnotationError(f"{self.place} has no row; expected at least one")
@@ -148,53 +151,42 @@ class _Table:
             f"name of one in {option}"
         )
 
-    def items(
-        self, media: str, key_column: str | None, trajectories_column: str | None, columns: Iterable[str]
-    ) -> Iterator[tuple[str, dict[str, Any], MediaItem]]:
-        """Each row with its place and its item. Raises `AnnotationError`."""
+    def items(self, media: str, key_column: str | None, trajectories_column: str | None) -> TableItems:
+        """The rows as items, checked. Raises `AnnotationError`."""
         optional = {"key_column": key_column, "trajectories_column": trajectories_column}
-        named = [self.column(column, (), option) for option, column in optional.items() if column is not None]
-        keys = UniqueNames("key")
-        for number, row in enumerate(self._table.select_columns(list({media, *columns, *named}))):
-            place = f"{self.place}, row {number}"
-            key = number if key_column is None else row[key_column]
-            if not isinstance(key, (str, int)) or not str(key).strip():
-                raise _fault(place, str(key_column), key, "a text or a number")
-            key = str(key)
-            keys.add(key, place)
-            stored = None if trajectories_column is None else self._stored(place, trajectories_column, row)[0]
-            value, expected = self._stored(place, media, row)
-            yield place, row, MediaItem(key, value, trajectories=stored, expected=expected)
+        for option, column in optional.items():
+            if column is not None:
+                self.column(column, (), option)
+        items = TableItems(
+            self._table, self.place, self._folder, self._identity, media, key_column, trajectories_column
+        )
+        items.check()
+        return items
 
-    def _stored(self, place: str, column: str, row: Mapping[str, Any]) -> tuple[Any, str | None]:
-        """Bytes or a path of a file that is there; or None, and where it was looked for."""
-        value = row[column]
-        if isinstance(value, dict) and set(value) <= {"bytes", "path"}:
-            value = value.get("bytes") or value.get("path")
-        if value is None or value == "" or isinstance(value, bytes):
-            return value or None, None if value else f"value in {column}"
-        if not isinstance(value, str):
-            raise _fault(place, column, value, "bytes, a path, or a mapping of bytes and path")
-        if "://" in value:
-            return value, None
-        path = value if self._folder is None else os.path.join(self._folder, value)
-        return (path, None) if os.path.isfile(path) else (None, f"file {path}")
+    def values(self, column: str) -> Iterator[tuple[str, Any]]:
+        """What each row has in a column, with the row's place."""
+        for number, row in enumerate(self._table.select_columns([column])):
+            yield f"{self.place}, row {number}", row[column]
 
 
 def _loaded(path: str, split: str, configuration: str | None) -> Any:
     import datasets
 
+    options = {"keep_in_memory": False}
     # Later versions run no code of data sets at all, and refuse the argument.
-    options = {"trust_remote_code": False} if int(datasets.__version__.split(".")[0]) < 4 else {}
+    if int(datasets.__version__.split(".")[0]) < 4:
+        options["trust_remote_code"] = False
     suffix = path.rsplit(".", 1)[-1].lower()
     try:
         if os.path.isfile(path):
             if suffix not in _FORMATS:
                 raise AnnotationError(f"{path} is of no known format; expected a file in {', '.join(_FORMATS)}")
             separator = {"sep": "\t"} if suffix == "tsv" else {}
-            return datasets.load_dataset(_FORMATS[suffix], data_files={split: path}, split=split, **separator)
-        if os.path.isfile(os.path.join(path, "dataset_dict.json")) or os.path.isfile(os.path.join(path, "state.json")):
-            saved = datasets.load_from_disk(path)
+            return datasets.load_dataset(
+                _FORMATS[suffix], data_files={split: path}, split=split, keep_in_memory=False, **separator
+            )
+        if _is_saved(path):
+            saved = datasets.load_from_disk(path, keep_in_memory=False)
             if isinstance(saved, datasets.DatasetDict):
                 if split not in saved:
                     raise AnnotationError(f"{path} has no split {split!r}; expected one of {', '.join(saved)}")
@@ -211,6 +203,10 @@ def _loaded(path: str, split: str, configuration: str | None) -> Any:
         ) from error
 
 
+def _is_saved(path: str) -> bool:
+    return any(os.path.isfile(os.path.join(path, name)) for name in ("dataset_dict.json", "state.json"))
+
+
 def _undecoded(table: Any) -> Any:
     for column, feature in table.features.items():
         if type(feature).__name__ in ("Video", "Image"):
@@ -218,12 +214,24 @@ def _undecoded(table: Any) -> Any:
     return table
 
 
-def _texts_of(rows: Sequence[tuple[str, dict[str, Any], MediaItem]], column: str) -> list[str]:
-    for place, row, _ in rows:
-        if not isinstance(row[column], str) or not row[column].strip():
-            raise _fault(place, column, row[column], "the name of a class; numbers need their names in class_names")
-    return sorted({row[column] for _, row, _ in rows})
+def _identity(table: Any, path: str) -> str:
+    """What tells a table from others, the same each time it is loaded.
+
+    HF Datasets' fingerprint has the path, time and version of the files that a table was made of. One saved to disk
+    keeps the fingerprint it was saved with, which need not tell of its content.
+    """
+    state = [table._fingerprint]
+    if _is_saved(path):
+        for file in table.cache_files:
+            found = os.stat(file["filename"])
+            state += [os.path.basename(file["filename"]), str(found.st_size), str(found.st_mtime_ns)]
+    return blake2b("/".join(state).encode(), digest_size=10).hexdigest()
 
 
-def _fault(place: str, column: str, value: Any, expected: str) -> AnnotationError:
-    return AnnotationError(f"{place}: {column} is {value!r:.80}; expected {expected}")
+def _texts_of(given: Iterable[tuple[str, Any]], column: str) -> list[str]:
+    texts = set()
+    for place, value in given:
+        if not isinstance(value, str) or not value.strip():
+            raise value_fault(place, column, value, "the name of a class; numbers need their names in class_names")
+        texts.add(value)
+    return sorted(texts)

@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from trajvit.processing.clips import keep_largest
 from trajvit.processing.stored_values import SampleError
+from trajvit.processing.trajectories import Trajectories
 from trajvit.processing.trajectory_inputs import pad_batch
 from trajvit.processing.video_processing_trajvit import TrajViTVideoProcessor
 from trajvit.training.clip_reading import Reading, read_media
+from trajvit.training.worker_processes import START_METHOD, keep_memory, start_server
 
 from .evaluation_data import MediaItem
 
@@ -85,8 +88,11 @@ class MediaBatches(Dataset[MediaBatch]):
             )
         except ValueError as error:
             raise SampleError(f"no inputs can be made of it: {error}") from error
-        grid = self._processor.feature_size
+        grid, most = self._processor.feature_size, self._reading.max_trajectories
         cells = None if trajectories is None else trajectories.resize(grid, grid)
+        if cells is not None and cells.num_trajectories > most:
+            # Stored trajectories may be more than a model is made for; training leaves the smallest out as well.
+            cells = Trajectories.from_labels(keep_largest(cells.ids, most))
         return outputs[PIXELS][0], cells, tuple(video.timestamps.tolist())
 
 
@@ -118,6 +124,11 @@ def load_batches(
         items, video_processor, num_frames: As of `MediaBatches`.
         num_workers: Processes that decode; with 0 the caller's does.
     """
+    if not batches:
+        return iter(())
+    num_workers = min(num_workers, len(batches))
+    if num_workers:
+        start_server([__name__])
     loader = DataLoader(
         MediaBatches(items, video_processor, num_frames),
         sampler=batches,
@@ -125,7 +136,17 @@ def load_batches(
         num_workers=num_workers,
         # Else it would draw from torch's global generator.
         generator=torch.Generator(),
-        multiprocessing_context="forkserver" if num_workers else None,
-        prefetch_factor=2 if num_workers else None,
+        multiprocessing_context=START_METHOD if num_workers else None,
+        worker_init_fn=_start_worker if num_workers else None,
+        # A batch of 32 clips of 16 frames at 224 pixels is 300 MB of shared memory.
+        prefetch_factor=1 if num_workers else None,
     )
     return iter(loader)
+
+
+def _start_worker(worker: int) -> None:
+    import cv2
+
+    keep_memory()
+    # Torch's DataLoader does the same for torch.
+    cv2.setNumThreads(1)

@@ -15,6 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from trajvit.modeling_trajvit import AttentiveProbe
+from trajvit.training.read_ahead import ReadAhead
 
 from .feature_store import FeatureChunk, FeatureStore
 
@@ -45,12 +46,6 @@ class StoredSequences:
         self._places: list[tuple[FeatureChunk, int]] = [
             (chunk, number) for chunk in store.chunks() for number in range(len(chunk.lengths))
         ]
-        self.item_of_sequence = [
-            chunk.first + item
-            for chunk in store.chunks()
-            for item, count in enumerate(chunk.counts.tolist())
-            for _ in range(count)
-        ]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -61,12 +56,20 @@ class StoredSequences:
         chunk, number = self._places[0]
         return chunk.sequence(number).shape[1]
 
-    def batch(self, numbers: Sequence[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (N, K, D) and mask (N, K) bool of these sequences, padded with zeros."""
-        sequences = [chunk.sequence(number) for chunk, number in (self._places[number] for number in numbers)]
-        features = nn.utils.rnn.pad_sequence(sequences, batch_first=True).to(device).float()
-        lengths = torch.tensor([len(sequence) for sequence in sequences], device=device)
-        return features, torch.arange(features.shape[1], device=device) < lengths[:, None]
+    def batch(self, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (N, K, D) float32 and mask (N, K) bool of these sequences, padded with zeros."""
+        sequences = [chunk.sequence(number) for chunk, number in (self._places[number] for number in numbers.tolist())]
+        features = nn.utils.rnn.pad_sequence(sequences, batch_first=True).float()
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        return features, torch.arange(features.shape[1]) < lengths[:, None]
+
+    def in_batches(self, batches: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """`batch` of each of these, read ahead while the one before is used."""
+        ahead = ReadAhead(lambda: (self.batch(numbers) for numbers in batches), 2, "features of a probe")
+        try:
+            yield from ahead
+        finally:
+            ahead.close()
 
 
 def train_probe(
@@ -77,7 +80,7 @@ def train_probe(
     device: torch.device | str = "cpu",
     show_progress: bool = True,
 ) -> AttentiveProbe:
-    """Train a probe; on one device the same store, labels and recipe give the same probe.
+    """Train a probe; on a CPU the same store, labels and recipe give the same probe.
 
     Args:
         store: Features.
@@ -105,8 +108,9 @@ def train_probe(
     probe.to(device).train()
     optimizer = torch.optim.AdamW(probe.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     for _ in tqdm(range(recipe.epochs), desc="probe", unit="epoch", disable=not show_progress):
-        for numbers in torch.randperm(len(labels), generator=order).split(recipe.batch_size):
-            loss = loss_of(probe(*sequences.batch(numbers.tolist(), device)), labels[numbers].to(device))
+        batches = torch.randperm(len(labels), generator=order).split(recipe.batch_size)
+        for numbers, (features, mask) in zip(batches, sequences.in_batches(batches), strict=True):
+            loss = loss_of(probe(features.to(device), mask.to(device)), labels[numbers].to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -118,9 +122,10 @@ def probe_logits(probe: AttentiveProbe, store: FeatureStore, batch_size: int = 1
     """(N, C) float32 logits of all sequences of a store, a batch at a time, in order."""
     sequences = StoredSequences(store)
     device = next(probe.parameters()).device
-    for begin in range(0, len(sequences), batch_size):
-        numbers = range(begin, min(begin + batch_size, len(sequences)))
-        yield probe(*sequences.batch(numbers, device)).float().cpu()
+    if not len(sequences):
+        return
+    for features, mask in sequences.in_batches(torch.arange(len(sequences)).split(batch_size)):
+        yield probe(features.to(device), mask.to(device)).float().cpu()
 
 
 def _fitting_heads(width: int, most: int) -> int:

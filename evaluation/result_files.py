@@ -5,6 +5,7 @@ import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,16 @@ class Result:
 
     @property
     def file_name(self) -> str:
-        """A name of its own for each task, data set, model and what it was trained on."""
-        parts = (self.task, self.dataset, self.model.replace("/", "--"), self.trained_on)
-        return "_".join(part for part in parts if part) + ".json"
+        """A name of its own for each task, data set, model, what it was trained on, and the settings.
+
+        Of a cost the device is named; what else a figure depends on is told apart by a hash of its settings.
+        """
+        parts = (self.task, self.dataset, self.model, self.trained_on, self.settings.get("device"))
+        name = "_".join(str(part).replace("/", "--").replace(" ", "-") for part in parts if part)
+        if "fingerprint" not in self.settings:
+            return f"{name}.json"
+        text = json.dumps({key: value for key, value in self.settings.items() if key != "AP"}, sort_keys=True)
+        return f"{name}_{blake2b(text.encode(), digest_size=4).hexdigest()}.json"
 
 
 def library_versions() -> dict[str, str]:

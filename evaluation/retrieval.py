@@ -93,7 +93,7 @@ def main(options: TaskOptions) -> Result:
         model,
         data,
         options.extraction,
-        num_frames=options.num_frames,
+        num_frames=options.frames,
         allow_missing=options.allow_missing,
         trained_on=options.trained_on,
     )

@@ -1,8 +1,10 @@
 """What the scripts of all tasks have in common: options, processes, the result file, and errors in one line."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +12,10 @@ import torch
 import typer
 import yaml
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from .checkpoint_loading import DTYPES, CheckpointError
+from .data_registry import IMAGE_DATASETS
 from .evaluation_data import AnnotationError, MissingMediaError
 from .feature_extraction import Extraction
 from .probe_training import ProbeRecipe
@@ -19,6 +23,8 @@ from .result_files import Result, save_result
 
 EXPECTED_ERRORS = (CheckpointError, AnnotationError, MissingMediaError, ValueError, OSError, ImportError)
 """What a message tells better than a traceback."""
+
+_PATIENCE = timedelta(days=30)
 
 CACHE = "features"
 """Where features are kept, in the folder of results, unless it is said where."""
@@ -44,6 +50,7 @@ class TaskOptions:
         extraction: How features are computed.
         num_frames: Frames of a video; None for the processor's number.
         allow_missing: Whether to report on less than all media.
+        name: Of the model in results; None for that of its folder or Hub id.
         trained_on: For the tables.
         recipe: Of a probe.
         templates: Name of the prompt templates.
@@ -51,7 +58,7 @@ class TaskOptions:
 
     checkpoint: str
     data: str
-    annotations: str
+    annotations: str | None
     media: str | None
     data_options: dict[str, Any]
     device: str
@@ -59,6 +66,7 @@ class TaskOptions:
     extraction: Extraction
     num_frames: int | None = None
     allow_missing: bool = False
+    name: str | None = None
     trained_on: str | None = None
     train_options: dict[str, Any] = field(default_factory=dict)
     recipe: ProbeRecipe = field(default_factory=ProbeRecipe)
@@ -72,6 +80,17 @@ class TaskOptions:
     def reading(self) -> dict[str, Any]:
         """What opens the data set, beside its name."""
         return {"annotations": self.annotations, "media": self.media, **self.data_options}
+
+    @property
+    def frames(self) -> int | None:
+        """Frames of an item: of an image 1, of a video as asked for."""
+        return 1 if self.data in IMAGE_DATASETS and self.num_frames is None else self.num_frames
+
+    def described(self, result: Result) -> Result:
+        """A result with the model's name and with what the data set was read by, on which its numbers depend."""
+        reading = {name: _last_name(value) for name, value in self.reading.items() if name != "media"}
+        told = {"data": reading} | ({"train_data": self.train_options} if self.train_options else {})
+        return replace(result, model=self.name or result.model, settings={**result.settings, **told})
 
     @property
     def train_reading(self) -> dict[str, Any]:
@@ -100,7 +119,9 @@ def run_task(task: Callable[[TaskOptions], Result], description: str, arguments:
     def command(
         checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of the model.")],
         data: Annotated[str, typer.Option(help="Name of the data set: docs/evaluation_data.md lists them.")],
-        annotations: Annotated[str, typer.Option(help="Its annotation file or folder, or a data set on the Hub.")],
+        annotations: Annotated[
+            str | None, typer.Option(help="Its annotation file or folder, or a data set on the Hub.")
+        ] = None,
         media: Annotated[str | None, typer.Option(help="Folder of its videos or images.")] = None,
         option: Annotated[
             list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Of the data set's reader.")
@@ -122,6 +143,9 @@ def run_task(task: Callable[[TaskOptions], Result], description: str, arguments:
         probe_batch_size: Annotated[int, typer.Option(min=1, help="Of a probe.")] = 128,
         epochs: Annotated[int, typer.Option(min=1, help="Of a probe.")] = 12,
         seed: Annotated[int, typer.Option(min=0, help="Of a probe.")] = 0,
+        name: Annotated[
+            str | None, typer.Option(help="Of the model in results; default: its folder's or Hub id.")
+        ] = None,
         trained_on: Annotated[str | None, typer.Option(help="Pretraining data, for the tables: panda-8m, ...")] = None,
         allow_missing: Annotated[bool, typer.Option(help="Report on the media that can be used.")] = False,
     ) -> None:
@@ -148,19 +172,26 @@ def run_task(task: Callable[[TaskOptions], Result], description: str, arguments:
                 ),
                 num_frames=num_frames,
                 allow_missing=allow_missing,
+                name=name,
                 trained_on=trained_on,
                 recipe=ProbeRecipe(learning_rate, weight_decay, probe_batch_size, epochs, seed=seed),
                 templates=templates,
             )
-            result = task(options)
+            result = options.described(task(options))
             if state.is_main_process:
                 report(result, save_result(output, result))
             state.wait_for_everyone()
         except EXPECTED_ERRORS as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
             raise typer.Exit(2) from None
 
     app(arguments)
+
+
+def _last_name(value: Any) -> Any:
+    """Of a path the last part: where files lie on one machine is nobody else's business."""
+    return os.path.basename(value.rstrip("/")) if isinstance(value, str) and os.path.exists(value) else value
 
 
 def processes(device: str | None) -> PartialState:
@@ -169,7 +200,10 @@ def processes(device: str | None) -> PartialState:
         raise OptionError(f"--device is {device!r}; expected cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise OptionError("--device is 'cuda', and PyTorch finds no CUDA device; expected cpu")
-    return PartialState(cpu=device == "cpu" or not torch.cuda.is_available())
+    # `accelerate launch --cpu` says so in the environment.
+    asked_for_cpu = device == "cpu" or (device is None and parse_flag_from_env("ACCELERATE_USE_CPU"))
+    # Those whose videos were decoded first wait for the others.
+    return PartialState(cpu=asked_for_cpu or not torch.cuda.is_available(), timeout=_PATIENCE)
 
 
 def parsed_options(given: Sequence[str], name: str) -> dict[str, Any]:

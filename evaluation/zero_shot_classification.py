@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from trajvit.evaluation.checkpoint_loading import EvaluatedModel, load_contrastive
+from trajvit.evaluation.classification_accuracy import accuracies
 from trajvit.evaluation.completeness import check_features, check_media
 from trajvit.evaluation.data_registry import open_classification_set
 from trajvit.evaluation.evaluation_data import ClassificationSet
 from trajvit.evaluation.feature_extraction import Extraction, embed_media, embed_texts
-from trajvit.evaluation.metric_modules import load_metric
 from trajvit.evaluation.prompt_templates import TEMPLATES, fill, spoken_class_name
 from trajvit.evaluation.result_files import Result
 from trajvit.evaluation.task_command import OptionError, TaskOptions, run_task
@@ -57,13 +57,13 @@ def evaluate_zero_shot_classification(
     store = embed_media(model, data.items, extraction, num_frames)
     failures, missing = check_features(data.name, data.items, store, allow_missing)
     labels = [label for position, label in enumerate(data.labels) if position not in failures]
-    metrics = accuracies(store.vectors().split(_ROWS_AT_ONCE), classes, labels)
+    scores = (rows @ classes.T for rows in store.vectors().split(_ROWS_AT_ONCE))
     return Result(
         task="zero_shot_classification",
         dataset=data.name,
         model=model.name,
         tower=model.tower,
-        metrics=metrics,
+        metrics=accuracies(scores, labels, len(classes)),
         num_items=len(labels),
         trained_on=trained_on,
         missing=missing,
@@ -84,17 +84,6 @@ def embed_classes(
     return nn.functional.normalize(embedded.mean(1), dim=-1)
 
 
-def accuracies(batches: Sequence[torch.Tensor], classes: torch.Tensor, labels: Sequence[int]) -> dict[str, float]:
-    """Top-1 and top-5 accuracies in percent of batches of embeddings (n, d), by similarity to `classes` (C, d)."""
-    metric = load_metric("top_k_accuracy")
-    done = 0
-    for rows in batches:
-        metric.add_batch(predictions=(rows @ classes.T).numpy(), references=labels[done : done + len(rows)])
-        done += len(rows)
-    found = metric.compute(ks=[k for k in (1, 5) if k <= len(classes)])
-    return {name.removesuffix("_accuracy"): value for name, value in found.items() if name.startswith("top_")}
-
-
 def main(options: TaskOptions) -> Result:
     data = open_classification_set(options.data, **options.reading)
     name = options.templates or ("objects" if options.data == "imagenet" else "video_actions")
@@ -105,7 +94,7 @@ def main(options: TaskOptions) -> Result:
         data,
         options.extraction,
         TEMPLATES[name],
-        num_frames=options.num_frames,
+        num_frames=options.frames,
         allow_missing=options.allow_missing,
         trained_on=options.trained_on,
     )

@@ -259,7 +259,7 @@ class TestCheckpoints:
 class TestResults:
     def test_the_file(self, vit3d_result, tmp_path):
         path = save_result(tmp_path, vit3d_result)
-        assert path.name == "efficiency_noise_vit3d-tiny.json"
+        assert path.name == "efficiency_noise_vit3d-tiny_cpu.json"
         assert load_result(path) == vit3d_result
         settings = json.loads(path.read_text())["settings"]
         assert settings["frames"] == [2, 4, 5]
@@ -281,7 +281,7 @@ class TestResults:
         done = CliRunner().invoke(app, [*run, "--repeats", "1", "--output", str(tmp_path)], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         results = {path.name: load_result(path) for path in tmp_path.iterdir()}
-        assert sorted(results) == ["efficiency_noise_image_vit-tiny.json", "efficiency_noise_vit3d-tiny.json"]
+        assert sorted(results) == ["efficiency_noise_image_vit-tiny_cpu.json", "efficiency_noise_vit3d-tiny_cpu.json"]
         assert "| 1 | `vit3d-tiny` | 1.2 M | 197 | 0.5 |" in done.output
         # Of one frame both have the same tokens; a tubelet has it twice.
         assert "| 1 | `image_vit-tiny` | 0.9 M | 197 (1.0x) | 0.4 (0.92x) |" in done.output

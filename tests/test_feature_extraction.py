@@ -8,7 +8,7 @@ import torch
 from evaluated_models import FRAMES, make_model, write_squares
 
 from trajvit.evaluation import feature_extraction
-from trajvit.evaluation.evaluation_data import ActionKeyFrame, MediaItem
+from trajvit.evaluation.evaluation_data import MediaItem
 from trajvit.evaluation.feature_extraction import (
     Extraction,
     embed_media,
@@ -16,6 +16,8 @@ from trajvit.evaluation.feature_extraction import (
     extract_regions,
     extract_tokens,
 )
+from trajvit.processing.trajectories import Trajectories
+from trajvit.processing.video_frames import VideoFrames
 
 TEXTS = ["a red star moves left", "a large blue circle", "a green heart"]
 
@@ -70,24 +72,22 @@ def test_texts_have_the_models_embeddings_in_their_order(tmp_path):
 
 def test_regions_are_pooled_in_the_frame_nearest_to_the_key_frame(items, tmp_path):
     model = make_model("vit3d")
-    boxes = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]], np.float32)
+    boxes = torch.tensor([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]])
     # Six frames at 24 a second; four are sampled: 0, 2, 3 and 5.
-    key_frames = [
-        ActionKeyFrame(items[0], 5 / 24, boxes, ((1,), (2,))),
-        ActionKeyFrame(items[1], 0.0, boxes[:1], ((1,),)),
-        ActionKeyFrame(items[2], 0.0, boxes[:0], ()),
-    ]
-    store = extract_regions(model, key_frames, extraction_in(tmp_path))
+    asked = ([boxes, boxes[:1], boxes[:0]], [5 / 24, 0.0, 0.0])
+    store = extract_regions(model, items[:3], *asked, extraction_in(tmp_path))
     assert [count for chunk in store.chunks() for count in chunk.counts.tolist()] == [2, 1, 0]
     tower = model.vision_tower
     with torch.no_grad():
         outputs = tower(**model.video_processor([items[0].media], return_tensors="pt"))
-        expected = tower.region_features(outputs, torch.from_numpy(boxes)[None], torch.tensor([3]))
-        other = tower.region_features(outputs, torch.from_numpy(boxes)[None], torch.tensor([0]))
+        expected = tower.region_features(outputs, boxes[None], torch.tensor([3]))
+        other = tower.region_features(outputs, boxes[None], torch.tensor([0]))
     first = store.read(0)
     for region in range(2):
         assert torch.allclose(first.sequence(region), expected.features[0, region], atol=1e-5)
         assert not torch.allclose(first.sequence(region), other.features[0, region], atol=1e-3)
+    elsewhere = extract_regions(model, items[:3], asked[0], [0.0] * 3, extraction_in(tmp_path))
+    assert torch.allclose(elsewhere.read(0).sequence(0), other.features[0, 0], atol=1e-5)
 
 
 def test_processes_share_the_work_and_find_the_same_bits(items, tmp_path):
@@ -96,15 +96,15 @@ def test_processes_share_the_work_and_find_the_same_bits(items, tmp_path):
     waited = []
     for rank in (1, 0):
         shared = embed_media_of(model, items, tmp_path / "shared", rank, waited)
-    assert waited == [[1], [0, 1, 2]]
+    assert waited == [1, 3]
     assert torch.equal(alone.vectors(), shared)
 
 
 def embed_media_of(model, items, folder, rank, waited):
-    """What a process of two computes, with the files that are there when it has done its part."""
+    """What a process of two computes; it notes how many files are there when it has done its part."""
 
     def wait():
-        waited.append(sorted(int(path.stem) for path in folder.rglob("*.safetensors")))
+        waited.append(len(list(folder.rglob("*.safetensors"))))
 
     store = embed_media(model, items, extraction_in(folder, process_index=rank, num_processes=2, wait=wait))
     return store.vectors() if len(waited) == 2 else None
@@ -155,6 +155,51 @@ def test_an_item_that_cannot_be_used_costs_no_other(items, tmp_path):
     assert failures[2] == "there is no gone.mp4 in videos"
     expected = embed_media(make_model(), [items[0], items[1]], extraction_in(tmp_path / "others")).vectors()
     assert torch.allclose(store.vectors(), expected, atol=1e-6)
+
+
+def test_what_could_not_be_used_is_tried_again(tmp_path):
+    path = tmp_path / "0.mp4"
+    path.write_bytes(b"no video")
+    model, item = make_model(), MediaItem("0", b"no video")
+    extraction = extraction_in(tmp_path / "cache")
+    assert embed_media(model, [item], extraction).failures()
+    calls = []
+    original = feature_extraction.load_batches
+
+    def listen(batches, *rest):
+        calls.append(len(batches))
+        return original(batches, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_extraction, "load_batches", listen)
+        embed_media(model, [item], replace(extraction, retry_failures=False))
+        assert calls == [0]
+        embed_media(model, [item], extraction)
+        assert calls == [0, 1]
+
+
+def test_a_model_is_known_by_its_weights_wherever_it_lies(items, tmp_path):
+    model = make_model()
+    first = embed_media(model, items, extraction_in(tmp_path)).vectors()
+    moved = replace(model, name="user/model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.model, "get_video_features", lambda **_: pytest.fail("it was computed again"))
+        assert torch.equal(embed_media(moved, items, extraction_in(tmp_path)).vectors(), first)
+
+
+def test_stored_trajectories_are_no_more_than_the_processor_makes(items, tmp_path):
+    model = make_model("trajvit")
+    tower = replace(model, model=model.model.vision_model, tokenizer=None)
+    frames = np.zeros((4, 32, 32, 3), np.uint8)
+    numbers = np.arange(4)
+    labels = np.broadcast_to(np.arange(64).reshape(8, 8).repeat(4, 0).repeat(4, 1), (4, 32, 32)).copy()
+    labels[:, :8, :8] = 1
+    stored = Trajectories.from_labels(labels)
+    assert stored.num_trajectories > 50
+    item = MediaItem("many", VideoFrames(frames, numbers, numbers, numbers / 8, 8.0), trajectories=stored)
+    store = extract_tokens(tower, [item], extraction_in(tmp_path))
+    # The processor's generator makes at most six; CLS is the seventh.
+    assert store.read(0).lengths.tolist() == [7]
 
 
 def test_stretches_and_workers(items, tmp_path):

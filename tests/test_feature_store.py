@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from trajvit.evaluation.evaluation_data import MediaItem
-from trajvit.evaluation.feature_store import FeatureStore, hash_of_items
+from trajvit.evaluation.feature_store import FeatureStore, hash_of_item
+from trajvit.processing.stored_values import FilePart
 
 
 def make_features(lengths, width=3):
@@ -15,7 +16,7 @@ def make_features(lengths, width=3):
 
 
 def test_sequences_of_any_length_come_back_in_order(tmp_path):
-    store = FeatureStore(tmp_path, num_items=5, chunk_size=3, about={"kind": "regions"})
+    store = FeatureStore(tmp_path, list("abcde"), chunk_size=3, about={"kind": "regions"})
     written = {0: make_features([2, 5]), 2: make_features([1]), 3: make_features([4]), 4: []}
     store.write(0, {0: written[0], 2: written[2]}, {1: "no such file"})
     store.write(1, {3: written[3], 4: written[4]}, {})
@@ -31,7 +32,7 @@ def test_sequences_of_any_length_come_back_in_order(tmp_path):
 
 
 def test_vectors_are_those_of_the_items_that_could_be_used(tmp_path):
-    store = FeatureStore(tmp_path, num_items=3, chunk_size=2, about={})
+    store = FeatureStore(tmp_path, list("abc"), chunk_size=2, about={})
     vectors = make_features([1, 1])
     store.write(0, {}, {0: "broken", 1: "broken"})
     assert not store.has(1)
@@ -42,21 +43,35 @@ def test_vectors_are_those_of_the_items_that_could_be_used(tmp_path):
 
 @pytest.mark.parametrize(("features", "failures"), [({0: []}, {}), ({0: [], 1: []}, {1: "why"}), ({}, {0: "", 2: ""})])
 def test_a_file_knows_of_each_of_its_items_once(tmp_path, features, failures):
-    store = FeatureStore(tmp_path, num_items=2, chunk_size=2, about={})
+    store = FeatureStore(tmp_path, list("ab"), chunk_size=2, about={})
     with pytest.raises(ValueError, match=r"expected range\(0, 2\)"):
         store.write(0, features, failures)
     assert not store.has(0)
 
 
-def test_a_folder_of_other_features_is_refused(tmp_path):
-    FeatureStore(tmp_path, 4, 2, {"kind": "tokens"})
-    FeatureStore(tmp_path, 4, 2, {"kind": "tokens"})
-    with pytest.raises(ValueError, match=r"holds other features than .*'num_items': 5"):
-        FeatureStore(tmp_path, 5, 2, {"kind": "tokens"})
+def test_what_changes_costs_its_own_file_alone(tmp_path):
+    vectors = make_features([1, 1, 1, 1])
+    store = FeatureStore(tmp_path, list("abcd"), 2, {})
+    store.write(0, {0: vectors[:1], 1: vectors[1:2]}, {})
+    store.write(1, {2: vectors[2:3]}, {3: "broken"})
+    changed = FeatureStore(tmp_path, list("abcx"), 2, {})
+    assert [changed.has(0), changed.has(1)] == [True, False]
+    moved = FeatureStore(tmp_path, list("cdab"), 2, {})
+    assert moved.failures() == {1: "broken"}
+    assert torch.equal(moved.vectors(), torch.cat([vectors[2], vectors[0], vectors[1]]))
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    store = FeatureStore(tmp_path, ["a"], 1, {})
+    store.write(0, {0: make_features([3])}, {})
+    path = next(tmp_path.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match=f"{path.name} holds no features .*; remove it"):
+        FeatureStore(tmp_path, ["a"], 1, {}).read(0)
 
 
 def test_an_unfinished_file_is_no_file(tmp_path, monkeypatch):
-    store = FeatureStore(tmp_path, 1, 1, {})
+    store = FeatureStore(tmp_path, ["a"], 1, {})
 
     def refuse(*_):
         raise OSError("disk full")
@@ -71,17 +86,23 @@ def test_an_unfinished_file_is_no_file(tmp_path, monkeypatch):
 def test_other_media_have_another_hash(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"one")
-    items = [MediaItem("a", str(path)), MediaItem("b", b"bytes")]
-    hashes = {hash_of_items(items)}
-    assert hash_of_items([MediaItem("a", str(path)), MediaItem("b", {"bytes": b"bytes", "path": None})]) in hashes
-    others = [
-        [MediaItem("a", str(path)), MediaItem("b", b"other")],
-        [MediaItem("a", str(path), start=1.0), items[1]],
-        [MediaItem("a", None), items[1]],
-        [items[1], items[0]],
-        [MediaItem("a", str(path), trajectories=b"png"), items[1]],
+    whole = MediaItem("a", str(path))
+    items = [
+        whole,
+        MediaItem("b", str(path)),
+        MediaItem("a", str(path), start=1.0),
+        MediaItem("a", None),
+        MediaItem("a", str(path), trajectories=b"png"),
+        MediaItem("a", b"one"),
+        MediaItem("a", b"two"),
+        MediaItem("a", b"two", identity="row 7"),
+        MediaItem("a", FilePart(str(path), 1, 2)),
     ]
-    hashes |= {hash_of_items(other) for other in others}
+    hashes = {hash_of_item(item) for item in items}
+    assert len(hashes) == len(items)
+    assert hash_of_item(MediaItem("a", {"bytes": None, "path": str(path)})) == hash_of_item(whole)
+    assert hash_of_item(MediaItem("a", {"bytes": b"one", "path": None})) == hash_of_item(items[5])
+    assert hash_of_item(MediaItem("a", {"bytes": None, "path": None})) == hash_of_item(items[3])
+    assert hash_of_item(MediaItem("a", b"other", identity="row 7")) == hash_of_item(items[7])
     path.write_bytes(b"another")
-    hashes.add(hash_of_items(items))
-    assert len(hashes) == 7
+    assert hash_of_item(whole) not in hashes
