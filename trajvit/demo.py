@@ -18,6 +18,7 @@ from trajvit.processing.drawing import contact_sheet, draw_overlay, timeline, wr
 from trajvit.processing.generator import TrajectoryGenerator
 from trajvit.processing.synthetic_scenes import write_demo_clip
 from trajvit.processing.video_processing_trajvit import TrajViTVideoProcessor
+from trajvit.search_demo import SearchRun, draw_search, run_search
 
 # Pixels are shown at this short side; trajectories are found at the generator's own working resolution.
 DISPLAY_SHORT_SIDE = 480
@@ -120,13 +121,25 @@ def summarize(run: DemoRun, output: Path) -> None:
     console.print(f"Open {output / 'report.html'}")
 
 
+def summarize_search(run: SearchRun, output: Path) -> None:
+    """Prints where the described clip stands among all, for each text."""
+    table = Table(title=f"{len(run.frames)} synthetic clips, searched by a tiny trained model")
+    table.add_column("text")
+    table.add_column("rank of the clip it describes", justify="right")
+    for number, text in enumerate(run.texts):
+        table.add_row(text, f"{run.rank(number)} of {len(run.frames)}")
+    console.print(table)
+    console.print(f"Open {output / 'search.png'}: the clips it finds, and in the first the trajectory that fits best")
+
+
 def main(
     video: Annotated[Optional[Path], typer.Option(help="A video file; default: a synthetic clip is made.")] = None,  # noqa: UP045
     output: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo_output"),
     num_frames: Annotated[int, typer.Option(min=1, help="Frames sampled from the video.")] = 16,
     max_trajectories: Annotated[int, typer.Option(min=1, help="Most trajectories, so most tokens.")] = 128,
 ) -> None:
-    """Turns a video into trajectories, tokens and an embedding, and draws every step."""
+    """Turns a video into trajectories, tokens and an embedding, draws every step, and searches clips by text."""
+    is_synthetic = video is None
     if video is None:
         output.mkdir(parents=True, exist_ok=True)
         video = output / "synthetic.mp4"
@@ -137,8 +150,15 @@ def main(
     except VideoDecodingError as error:
         console.print(f"[red]error:[/red] {error}")
         raise typer.Exit(1) from error
-    write_report(run, output)
+    searched = None
+    if is_synthetic:
+        with console.status("searching synthetic clips by text"):
+            searched = run_search()
+            draw_search(searched, output / "search.png")
+    write_report(run, output, search_picture=None if searched is None else output / "search.png")
     summarize(run, output)
+    if searched is not None:
+        summarize_search(searched, output)
 
 
 if __name__ == "__main__":

@@ -94,8 +94,23 @@ def key_frame_figures(run: DemoRun) -> str:
     return "".join(figures)
 
 
-def write_report(run: DemoRun, output: Path) -> Path:
-    """Writes `report.html` into `output` from a run and the pictures beside it; returns its path."""
+def search_figure(picture: Path | None) -> str:
+    """What a search found, as HTML; nothing without a picture."""
+    if picture is None:
+        return ""
+    return (
+        "<h2>Search by text</h2>"
+        "<p>A tiny model, trained for minutes on synthetic clips, looks for held-out ones: the three most similar "
+        "clips of each text, and in the first the trajectory that fits the text best when it is seen alone.</p>"
+        f'<figure><img alt="Clips found by text" src="data:image/png;base64,{embed(picture.read_bytes())}"></figure>'
+    )
+
+
+def write_report(run: DemoRun, output: Path, search_picture: Path | None = None) -> Path:
+    """Writes `report.html` into `output` from a run and the pictures beside it; returns its path.
+
+    `search_picture` shows what a search found, where there was one.
+    """
     cost, patches = VideoCost.of_trajectories(run), VideoCost.of_tubelets(run)
     total = sum(run.stage_seconds.values())
     stages = "".join(
@@ -129,6 +144,7 @@ def write_report(run: DemoRun, output: Path) -> Path:
         key_frames=key_frame_figures(run),
         stages=stages,
         tensors=tensors,
+        search=search_figure(search_picture),
     )
     path = output / "report.html"
     path.write_text(page, encoding="utf-8")
