@@ -164,7 +164,7 @@ def model_name(checkpoint: str) -> str:
     if not path.is_dir():
         return checkpoint
     path = path.resolve()
-    return f"{path.parent.name}-{path.name}" if path.name == "model" else path.name
+    return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name
 
 
 def _require_weights(checkpoint: str, lacking: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Runs over small data sets of numbered videos, in this process or by real ones."""
 
+import signal
 import tarfile
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def generator(backend="quarters", **options):
     """A fast one; `quarters` is `fault_backends.Quarters`."""
     fault_backends.register()
     return TrajectoryGenerator(backend, short_side=32, max_trajectories=8, **options)
+
+
+def heed_interrupts():
+    """What a process calls as it starts, so that Ctrl-C ends it: a shell's background jobs are told to ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class PoolHere:

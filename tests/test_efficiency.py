@@ -248,11 +248,11 @@ class TestCheckpoints:
 
     def test_names(self, tmp_path):
         for run in ("first", "second"):
-            make_tower("rlt").save_pretrained(tmp_path / run / "model")
-        towers = [tower_of_checkpoint(str(tmp_path / run / "model")) for run in ("first", "second")]
-        assert [tower.name for tower in told_apart(towers)] == ["first/model", "second/model"]
-        assert [tower.name for tower in told_apart(towers[:1])] == ["model"]
-        with pytest.raises(ValueError, match=r"2 of the models to be compared are called 'first/model'"):
+            make_tower("rlt").save_pretrained(tmp_path / run / "weights")
+        towers = [tower_of_checkpoint(str(tmp_path / run / "weights")) for run in ("first", "second")]
+        assert [tower.name for tower in told_apart(towers)] == ["first/weights", "second/weights"]
+        assert [tower.name for tower in told_apart(towers[:1])] == ["weights"]
+        with pytest.raises(ValueError, match=r"2 of the models to be compared are called 'first/weights'"):
             told_apart([towers[0], towers[0]])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from generation_runs import outputs, write_folder, write_shards
+from generation_runs import heed_interrupts, outputs, write_folder, write_shards
 from typer.testing import CliRunner
 
 from trajvit.cli import app
@@ -84,7 +84,9 @@ def test_wrong_arguments(tmp_path, args, code, message):
 def test_ctrl_c_ends_in_order(tmp_path):
     write_shards(tmp_path / "in", *[range(10, 200, 10)] * 3)
     command = [*COMMAND, str(tmp_path / "in"), str(tmp_path / "out"), *QUICK]
-    started = subprocess.Popen([*command, "--shard-size", "4"], stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        [*command, "--shard-size", "4"], stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     end = time.monotonic() + 120
     while not (tmp_path / "out").exists() or not outputs(tmp_path / "out"):
         assert time.monotonic() < end

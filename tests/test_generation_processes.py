@@ -10,7 +10,16 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from generation_runs import failures, generate, generate_here, generator, outputs, write_folder, write_shards
+from generation_runs import (
+    failures,
+    generate,
+    generate_here,
+    generator,
+    heed_interrupts,
+    outputs,
+    write_folder,
+    write_shards,
+)
 from numbered_videos import write_video
 
 from trajvit.processing import process_pool
@@ -123,7 +132,7 @@ generate(*sys.argv[1:], workers=2, generator=generator(seconds=0.3))
 """
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     command = [sys.executable, "-X", "trajvit_lazy", "-c", program, inputs, output]
-    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, preexec_fn=heed_interrupts)
     wait_for("a finished shard", lambda: output.exists() and list(output.glob("*.tar")))
     workers = {each["pid"] for each in at_work(output, least_done=1)}
     driver.send_signal(number)

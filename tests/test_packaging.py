@@ -77,8 +77,12 @@ def test_the_wheel_holds_one_top_level_package(wheel):
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"trajvit"}
     for room in ROOMS:
         sources = {path.name for path in (ROOT / room).glob("*.py")}
-        packed = {name.split("/")[-1] for name in names if name.startswith(f"trajvit/{room}/") and name.endswith(".py")}
-        assert packed == sources
+        packed = {Path(name).name for name in names if str(Path(name).parent) == f"trajvit/{room}"}
+        assert {name for name in packed if name.endswith(".py")} == sources
+    # What is read beside the code.
+    assert "trajvit/evaluation/published_results.json" in names
+    assert "trajvit/evaluation/metrics/ava_frame_map/ava_frame_map.py" in names
+    assert "trajvit/checkpoints/tiny_synthetic/model.safetensors" in names
     assert "trajvit/py.typed" in names
 
 
