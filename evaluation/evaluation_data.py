@@ -6,7 +6,7 @@ Shape letters: R boxes of a key frame.
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -48,11 +48,30 @@ UNREAD = object()
 
 
 class LazyItems(Sequence[MediaItem]):
-    """Items whose media are read as the item is asked for."""
+    """Items whose media are read as the item is asked for; messages call them `unit`."""
+
+    unit = "items"
 
     @abstractmethod
+    def item(self, number: int) -> MediaItem:
+        """The item of this number, from 0 on."""
+
+    @overload
+    def __getitem__(self, position: int) -> MediaItem: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[MediaItem]: ...
+
+    def __getitem__(self, position: int | slice) -> MediaItem | list[MediaItem]:
+        if isinstance(position, slice):
+            return [self.item(number) for number in range(*position.indices(len(self)))]
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"position is {position} of {len(self)} {self.unit}")
+        return self.item(position % len(self))
+
     def outlines(self) -> Iterator[MediaItem]:
         """All items, with `UNREAD` in place of media that would have to be read and have an `identity`."""
+        return iter(self)
 
 
 @dataclass(frozen=True, eq=False)

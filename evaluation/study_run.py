@@ -21,7 +21,7 @@ from trajvit.training.run_config import RunConfig
 
 from .action_detection import evaluate_action_detection
 from .attentive_probing import evaluate_attentive_probing
-from .checkpoint_loading import EvaluatedModel, load_contrastive, with_regions
+from .checkpoint_loading import CheckpointError, EvaluatedModel, load_contrastive, with_regions
 from .cost_measuring import count_flops
 from .feature_extraction import Extraction, embed_media, embed_texts
 from .media_batches import load_batches
@@ -187,11 +187,13 @@ def _evaluate(
         train, test = classification_sets(worlds, system.trajectories, what)
         found = evaluate_attentive_probing(tower, train, test, extraction, recipe).metrics
         metrics |= {f"{what}_{name}": value for name, value in found.items()}
-    if hasattr(tower.model.config, "for_regions") and system.tower != "token_merge":
+    try:
         regional = replace(tower, model=with_regions(tower.model))
-        train_boxes, test_boxes = detection_sets(worlds, system.trajectories, settings)
-        metrics |= evaluate_action_detection(regional, train_boxes, test_boxes, extraction, recipe).metrics
-    return metrics
+    except CheckpointError:
+        # A tower whose tokens have no places has no detection.
+        return metrics
+    train_boxes, test_boxes = detection_sets(worlds, system.trajectories, settings)
+    return metrics | evaluate_action_detection(regional, train_boxes, test_boxes, extraction, recipe).metrics
 
 
 def main(arguments: list[str]) -> None:

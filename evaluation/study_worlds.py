@@ -3,11 +3,10 @@
 Shape letters: T frames, S pixels, R boxes.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from trajvit.training.synthetic import SyntheticSource
 from trajvit.training.synthetic_rendering import FPS
 from trajvit.training.synthetic_world import CAPTION_STYLES, MOTIONS
 
-from .evaluation_data import ActionDetectionSet, ActionKeyFrame, ClassificationSet, MediaItem, RetrievalSet
+from .evaluation_data import ActionDetectionSet, ActionKeyFrame, ClassificationSet, LazyItems, MediaItem, RetrievalSet
 from .study_settings import GENERATOR, TRACKED, StudySettings
 
 CLASSES = ("motion", "shape")
@@ -65,8 +64,10 @@ def make_worlds(folder: Path, settings: StudySettings, jobs: int, tracked: bool)
                 done.result()
 
 
-class WorldItems(Sequence[MediaItem]):
+class WorldItems(LazyItems):
     """The clips of a rendered world as media, read when they are asked for."""
+
+    unit = "clips"
 
     def __init__(self, world: RenderedWorld, count: int | None = None):
         self._world = world
@@ -75,18 +76,8 @@ class WorldItems(Sequence[MediaItem]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, position: int) -> MediaItem: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[MediaItem]: ...
-
-    def __getitem__(self, position: int | slice) -> MediaItem | list[MediaItem]:
-        if isinstance(position, slice):
-            return [self[index] for index in range(*position.indices(len(self)))]
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"position is {position} of {len(self)} clips")
-        clip = self._world.read({"key": f"{position % len(self):06d}", "index": position % len(self)})
+    def item(self, number: int) -> MediaItem:
+        clip = self._world.read({"key": f"{number:06d}", "index": number})
         numbers = np.arange(len(clip.frames))
         video = VideoFrames(clip.frames, numbers, numbers, numbers / FPS, FPS)
         return MediaItem(clip.key, video, trajectories=clip.trajectories)

@@ -7,7 +7,7 @@ more media than it works on.
 import os
 from collections.abc import Iterator
 from itertools import count, repeat
-from typing import Any, overload
+from typing import Any
 
 from .annotation_files import UniqueNames
 from .evaluation_data import UNREAD, AnnotationError, LazyItems, MediaItem
@@ -42,24 +42,14 @@ class TableItems(LazyItems):
         columns = dict.fromkeys((media_column, key_column, trajectories_column))
         self._table = table.select_columns([column for column in columns if column is not None])
         self._place = place
+        self.unit = f"rows of {place}"
         self._folder = folder
         self._identity = identity
 
     def __len__(self) -> int:
         return len(self._table)
 
-    @overload
-    def __getitem__(self, position: int) -> MediaItem: ...
-
-    @overload
-    def __getitem__(self, position: slice) -> list[MediaItem]: ...
-
-    def __getitem__(self, position: int | slice) -> MediaItem | list[MediaItem]:
-        if isinstance(position, slice):
-            return [self[index] for index in range(*position.indices(len(self)))]
-        if not -len(self) <= position < len(self):
-            raise IndexError(f"position is {position} of {len(self)} rows of {self._place}")
-        number = position % len(self)
+    def item(self, number: int) -> MediaItem:
         row = self._table[number]
         columns = (self._keys, self._media, self._trajectories)
         return self._item(number, *(None if column is None else row[column] for column in columns))
