@@ -70,19 +70,35 @@ class AttentiveProbe(nn.Module):
         return self.classifier(pooled[:, 0])
 
     def attend(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """What the query gathers from (N, K, D) features: (N, 1, D)."""
+        """What the query gathers from (N, K, D) features: (N, 1, D).
 
-        def heads(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        There is one query for all features, so neither their keys nor their values are made: a score is the feature's
+        product with `k_proj`'s transpose of the query, and `v_proj` of a mean the mean of values. That takes H
+        products of width D for a feature in place of 2 D.
+        """
+        query = self.q_proj(self.query).view(self.num_heads, -1)
+        scale = query.shape[-1] ** -0.5
+        keys, key_bias = self._matrices(self.k_proj)
+        values, value_bias = self._matrices(self.v_proj)
+        scores = features @ torch.einsum("hd,hde->eh", query * scale, keys) + (query * key_bias).sum(-1) * scale
+        if mask is not None:
+            scores = scores.masked_fill(~mask.unsqueeze(-1), -torch.inf)
+        weights = scores.softmax(1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(features.dtype)
+        weights = nn.functional.dropout(weights, self.attention_dropout, self.training).transpose(1, 2)
+        gathered = torch.einsum("nhe,hde->nhd", weights @ features, values)
+        context = gathered + weights.sum(-1, keepdim=True) * value_bias
+        return self.o_proj(context.flatten(1).unsqueeze(1))
 
-        context = nn.functional.scaled_dot_product_attention(
-            heads(self.q_proj(self.query)).expand(len(features), -1, -1, -1),
-            heads(self.k_proj(features)),
-            heads(self.v_proj(features)),
-            attn_mask=None if mask is None else mask[:, None, None, :],
-            dropout_p=self.attention_dropout if self.training else 0.0,
-        )
-        return self.o_proj(context.transpose(1, 2).flatten(2))
+    def _matrices(self, layer: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (H, d, D) and bias (H, d) of each head; of a layer in a `Linear`'s place, from what it does."""
+        if type(layer) is nn.Linear:
+            weight, bias = layer.weight, layer.bias
+        else:
+            # As with LoRA, whose layer adds something to a weight that it still shows.
+            rows = torch.eye(self.query.shape[-1], dtype=self.query.dtype, device=self.query.device)
+            bias = layer(torch.zeros_like(rows[:1]))[0]
+            weight = (layer(rows) - bias).T
+        return weight.view(self.num_heads, -1, weight.shape[1]), bias.view(self.num_heads, -1)
 
     def check(self, features: torch.Tensor, mask: torch.Tensor | None) -> None:
         hidden_size = self.query.shape[-1]

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from trajvit.modeling_trajvit import AttentiveProbe
 
@@ -28,14 +30,14 @@ def make_features(num_sequences=4, length=7):
 
 def reference(probe, features, mask):
     """The same by torch's modules, with the weights copied into them."""
-    attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+    attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).to(probe.query.dtype)
     projections = (probe.q_proj, probe.k_proj, probe.v_proj)
     attention.in_proj_weight.data = torch.cat([projection.weight.data for projection in projections])
     attention.in_proj_bias.data = torch.cat([projection.bias.data for projection in projections])
     attention.out_proj.load_state_dict(probe.o_proj.state_dict())
     mlp = nn.Sequential(
         nn.LayerNorm(WIDTH, eps=1e-6), nn.Linear(WIDTH, 4 * WIDTH), nn.GELU(), nn.Linear(4 * WIDTH, WIDTH)
-    )
+    ).to(probe.query.dtype)
     for module, source in zip((mlp[0], mlp[1], mlp[3]), (probe.mlp_norm, probe.fc1, probe.fc2), strict=True):
         module.load_state_dict(source.state_dict())
     centred = features - features.mean(-1, keepdim=True)
@@ -55,6 +57,61 @@ def test_the_logits_are_those_of_torchs_attention(masked):
         expected = reference(probe, features, mask if masked else None)
     assert output.shape == (4, LABELS)
     torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_gradients_are_those_of_torchs_attention(masked):
+    probe, (features, mask) = make_probe().double(), make_features()
+    mask = mask if masked else None
+    found, expected = [], []
+    for logits_of, gradients in ((probe, found), (lambda *inputs: reference(probe, *inputs), expected)):
+        inputs = features.double().requires_grad_()
+        probe.zero_grad()
+        logits_of(inputs, mask).square().sum().backward()
+        # The reference has copies of the other weights.
+        gradients += [inputs.grad, probe.query.grad, probe.feature_norm.weight.grad, probe.classifier.weight.grad]
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-6)
+
+
+def test_gradients_of_the_projections_are_their_slopes():
+    probe, (features, mask) = make_probe().double(), make_features()
+    features = features.double()
+    probe(features, mask).sum().backward()
+    for projection in (probe.q_proj, probe.k_proj, probe.v_proj):
+        for parameter in (projection.weight, projection.bias):
+            place, step = (1,) * parameter.ndim, 1e-5
+            sums = []
+            with torch.no_grad():
+                for change in (step, -2 * step):
+                    parameter[place] += change
+                    sums.append(probe(features, mask).sum().item())
+                parameter[place] += step
+            slope = (sums[0] - sums[1]) / (2 * step)
+            assert parameter.grad[place].item() == pytest.approx(slope, rel=1e-5, abs=1e-6)
+
+
+def test_no_feature_is_projected():
+    """Its products are with one vector a head: a sixteenth of the operations of keys and values at a width of 384."""
+    width, heads, features = 384, 12, torch.randn(2, 196, 384)
+    probe = AttentiveProbe(width, LABELS, num_heads=heads).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        probe(features)
+    projecting = 2 * features.numel() * 2 * width
+    assert counter.get_total_flops() < projecting / 8
+
+
+def test_what_lora_adds_to_the_projections_counts():
+    probe, (features, mask) = make_probe(), make_features()
+    with torch.no_grad():
+        before = probe(features, mask)
+    names = ["q_proj", "k_proj", "v_proj"]
+    adapted = get_peft_model(probe, LoraConfig(r=2, target_modules=names, init_lora_weights=False))
+    with torch.no_grad():
+        output = adapted(features, mask)
+        merged = adapted.merge_and_unload()(features, mask)
+    assert (output - before).abs().max() > 1e-2
+    torch.testing.assert_close(output, merged, rtol=1e-4, atol=1e-4)
 
 
 def test_masked_features_count_for_nothing():
