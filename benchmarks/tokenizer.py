@@ -115,7 +115,7 @@ class Case:
         return [stage.clone() for stage in self.tokenizer.frame_features(self.frames)]
 
     def pooling(self) -> tuple[Form, Form]:
-        return self.pooling_of(self.stages(), self.tokenizer.config.frames_per_chunk)
+        return self.pooling_of(self.stages(), self.tokenizer.frames_per_chunk(self.frames.device))
 
     def pooling_backward(self) -> tuple[Form, Form]:
         """As in training: all frames at once, gradients for the stage maps and the projections."""

@@ -37,8 +37,9 @@ class TrajViTConfig(VisionTowerConfig):
             backbone with four stages. ResNet-18 when absent (Table 2).
         backbone_checkpoint (`str`, *optional*): Hub id or folder that `from_pretrained_parts` starts the backbone
             from, for example `"microsoft/resnet-18"`.
-        frames_per_chunk (`int`, defaults to 8): frames that pass the backbone together at inference, which bounds
-            memory for any video length.
+        frames_per_chunk (`int`, *optional*): frames that pass the backbone together at inference, which bounds memory
+            for any video length. By default 8 on the CPU, whose caches hold no more, and 64 on a GPU, which is idle
+            between the operations of fewer.
         resampler_hidden_size (`int`, defaults to 64): width of pooled features, box codes and resamplers (Table 2).
         resampler_num_layers (`int`, defaults to 1): cross-attention layers of a Perceiver resampler (Table 2).
         resampler_num_attention_heads (`int`, defaults to 8): heads of a resampler layer (Table 2).
@@ -54,7 +55,7 @@ class TrajViTConfig(VisionTowerConfig):
     feature_size: int = 56
     backbone_config: dict | PreTrainedConfig | None = None
     backbone_checkpoint: str | None = None
-    frames_per_chunk: int = 8
+    frames_per_chunk: int | None = None
     resampler_hidden_size: int = 64
     resampler_num_layers: int = 1
     resampler_num_attention_heads: int = 8
@@ -80,8 +81,10 @@ class TrajViTConfig(VisionTowerConfig):
 
     def validate_architecture(self):
         super().validate_architecture()
-        self.require_positive("feature_size", "frames_per_chunk", "resampler_hidden_size", "resampler_num_layers")
+        self.require_positive("feature_size", "resampler_hidden_size", "resampler_num_layers")
         self.require_positive("resampler_num_attention_heads")
+        if self.frames_per_chunk is not None:
+            self.require_positive("frames_per_chunk")
         if self.resampler_hidden_size % 8:
             raise ValueError(
                 f"resampler_hidden_size={self.resampler_hidden_size} must be a multiple of 8: "

@@ -74,7 +74,7 @@ class TokenMergeTokenizer(ResampledTokenizer):
         together: batch norm takes its statistics from all frames of the batch.
         """
         compiling = torch.compiler.is_compiling()
-        chunk = len(frames) if compiling else self.config.frames_per_chunk
+        chunk = len(frames) if compiling else self.frames_per_chunk(frames.device)
         merged = []
         for part in frames.split(len(frames) if self.training else chunk):
             features = self.frame_features.summed(part, self.config.feature_size)

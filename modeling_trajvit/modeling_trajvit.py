@@ -110,7 +110,7 @@ class TrajectoryTokenizer(ResampledTokenizer):
         together: their activations are kept anyway, and batch norm takes its statistics from all frames of the batch.
         """
         whole = self.training or torch.compiler.is_compiling()
-        chunk = len(frames) if whole else self.config.frames_per_chunk
+        chunk = len(frames) if whole else self.frames_per_chunk(frames.device)
         features = []
         for start in range(0, len(frames), chunk):
             part = slice(start, start + chunk)

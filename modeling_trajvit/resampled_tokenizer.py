@@ -15,6 +15,10 @@ from .frame_features import FrameFeatureExtractor
 from .perceiver_resampler import PerceiverResampler, TrajectoryPairs
 from .position_encoding import SinusoidalBoxEncoder
 
+# More frames than this fall out of a CPU's caches; fewer leave a GPU waiting for the next operation.
+_CPU_CHUNK = 8
+_GPU_CHUNK = 64
+
 
 class ResampledTokenizer(nn.Module):
     """Frame features, box encoder, two resamplers over time and two linear layers to the transformer's width."""
@@ -30,6 +34,10 @@ class ResampledTokenizer(nn.Module):
         self.position_resampler = PerceiverResampler(*resampler)
         self.appearance_mlp = nn.Linear(width, config.hidden_size)
         self.position_mlp = nn.Linear(width, config.hidden_size)
+
+    def frames_per_chunk(self, device: torch.device) -> int:
+        """Frames that pass the backbone together at inference, as the configuration says or as suits the device."""
+        return self.config.frames_per_chunk or (_CPU_CHUNK if device.type == "cpu" else _GPU_CHUNK)
 
     def resample(self, appearance: torch.Tensor, boxes: torch.Tensor, pairs: TrajectoryPairs) -> torch.Tensor:
         """What every pair looks like, (P, D), and where it lies, (P, 4) -> one token a segment, (S, hidden_size)."""

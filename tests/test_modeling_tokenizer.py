@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from trajvit.modeling_trajvit import TrajViTConfig, TrajViTModel
@@ -144,6 +145,15 @@ def test_frames_pass_the_backbone_in_chunks_outside_training():
         tokenizer.config.frames_per_chunk = 100
         whole, _ = tokenizer(frames[None], labels[None])
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-5)
+
+
+def test_how_many_frames_pass_together_depends_on_the_device_unless_it_is_set():
+    """More on a GPU, which waits for its next operation where few frames pass."""
+    devices = [torch.device(kind) for kind in ("cpu", "cuda")]
+    assert [make_tokenizer(**SMALL).frames_per_chunk(device) for device in devices] == [8, 64]
+    assert [make_tokenizer(frames_per_chunk=3, **SMALL).frames_per_chunk(device) for device in devices] == [3, 3]
+    with pytest.raises(StrictDataclassError, match="frames_per_chunk=0 is out of range"):
+        make_tokenizer(frames_per_chunk=0, **SMALL)
 
 
 def test_batch_norm_sees_all_frames_of_a_batch_in_training():
