@@ -51,7 +51,7 @@ class EfficiencySettings:
         trajectories: Of each clip, for towers that need them; None for those that the processor's backend finds.
         batch: Clips that pass together; None for as many as there are videos.
         device: "cpu" or a CUDA device.
-        dtype: Of weights and frames, "float32", "bfloat16" or "float16".
+        dtype: Of frames, and of the weights that towers come with, "float32", "bfloat16" or "float16".
         repeats: Rounds, of which the best time counts.
 
     Raises `ValueError` that names the field where one is out of its range, or the device is not there.
@@ -112,8 +112,9 @@ def measure_efficiency(
         what could not be measured, and stands in `settings["out_of_memory"]`.
 
     Raises:
-        ValueError: There is no tower, two have the same name, a video has too few frames or cannot be decoded,
-            trajectories of noise would have to be generated, or so many do not fit into the frames.
+        ValueError: There is no tower, two have the same name, one's weights have another dtype, a video has too few
+            frames or cannot be decoded, trajectories of noise would have to be generated, or so many do not fit into
+            the frames.
     """
     *_, results = efficiency_so_far([towers] if isinstance(towers, MeasuredTower) else towers, settings, say)
     return results
@@ -141,6 +142,10 @@ def efficiency_so_far(
 def _check(towers: Sequence[MeasuredTower], settings: EfficiencySettings) -> None:
     if not towers:
         raise ValueError("There is nothing to measure: expected at least one model or tower.")
+    for tower in towers:
+        if tower.model.dtype != DTYPES[settings.dtype]:
+            kind = str(tower.model.dtype).removeprefix("torch.")
+            raise ValueError(f"{tower.name} has weights of {kind}: expected {settings.dtype}, as in the settings.")
     if settings.clips == (NOISE,) and settings.trajectories is None:
         for tower in towers:
             if tower.config.needs_trajectories:

@@ -320,6 +320,11 @@ def test_bad_calls(arguments, message, tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_weights_of_another_dtype_than_that_to_be_measured():
+    with pytest.raises(ValueError, match=r"vit3d has weights of float32: expected bfloat16, as in the settings"):
+        measure_efficiency(small_tower("vit3d"), EfficiencySettings(clips=("noise",), dtype="bfloat16"))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_that_is_not_there():
     with pytest.raises(ValueError, match=r"device='cuda', but PyTorch finds no CUDA device: expected 'cpu'"):
