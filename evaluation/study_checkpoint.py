@@ -6,6 +6,7 @@ python -m trajvit.evaluation.study_checkpoint runs/small_scale trajvit-tracked 0
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trajvit.processing.processing_trajvit import TrajViTProcessor
 from .small_scale import read_settings
 from .study_report import QUALITY, read_records
 from .study_run import RUNS
-from .study_settings import GENERATOR, StudySettings
+from .study_settings import GENERATOR, PRESETS, StudySettings
 
 _LIMITS = """\
 Real videos. It has seen nothing but flat, textured shapes that move over photographs, at {image_size} pixels and
@@ -76,8 +77,8 @@ def model_card(settings: StudySettings, record: Mapping[str, Any], num_parameter
         f"{settings.steps:,} steps of {settings.batch_size} clips out of {settings.train_clips:,} of the synthetic "
         f"world of `trajvit.training`, {settings.num_frames} frames of {settings.image_size} pixels each, with "
         f"captions of its grammar and trajectories {origin} (at most {GENERATOR['max_trajectories']}). No real video, "
-        f"no text of people, and no other checkpoint. It is run `{record['system']}`, seed {record['seed']}, of "
-        "`evaluation/small_scale.py`.",
+        "no text of people, and no other checkpoint. The run again:",
+        f"```\n{command_of(settings, record)}\n```",
         "## Results",
         f"Among {settings.test_clips} held-out clips, in percent but for the rank:\n\n"
         "| metric | value |\n|---|---|\n" + "\n".join(rows),
@@ -88,6 +89,14 @@ def model_card(settings: StudySettings, record: Mapping[str, Any], num_parameter
         "scikit-image's data module.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def command_of(settings: StudySettings, record: Mapping[str, Any]) -> str:
+    """The command that does a run of a study of these settings."""
+    default = {**asdict(PRESETS["default"]), "seeds": settings.seeds}
+    changes = [f"{name}={value}" for name, value in asdict(settings).items() if value != default[name]]
+    run = ["--system", record["system"], "--seed", str(record["seed"])]
+    return " ".join(["python evaluation/small_scale.py runs/small_scale", *changes, *run])
 
 
 def _remove_code(folder: Path) -> None:

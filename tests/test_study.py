@@ -6,14 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from trajvit.evaluation import study_run
 from trajvit.evaluation.small_scale import StudyError, app, begin_study, changed, read_settings, small_scale
+from trajvit.evaluation.study_checkpoint import make_checkpoint
 from trajvit.evaluation.study_report import BEGIN, END, ReportError, chance_of, read_records, write_report
+from trajvit.evaluation.study_run import record_path
 from trajvit.evaluation.study_settings import PRESETS, SYSTEMS, StudySettings
 from trajvit.evaluation.study_worlds import classification_sets, detection_sets, make_worlds, retrieval_set
+from trajvit.modeling_trajvit import TrajViTForContrastive
 from trajvit.modeling_trajvit.vision_tower_configs import VISION_TOWER_CONFIGS
+from trajvit.processing.processing_trajvit import TrajViTProcessor
 from trajvit.training.rendered_world import create_world, num_chunks, render_chunk
 from trajvit.training.synthetic_world import MOTIONS
 
@@ -96,6 +101,23 @@ def test_a_run_leaves_a_record_and_is_not_done_again(study, monkeypatch):
     monkeypatch.setattr("trajvit.training.pretrain.Pretraining.run", lambda *_: pytest.fail("it was trained again"))
     again = study_run.run(study, SETTINGS, "trajvit", 0, "cpu")
     assert again["metrics"] == pytest.approx(metrics)
+
+
+def test_a_run_becomes_a_checkpoint_that_says_how_to_make_it(study, tmp_path):
+    if not record_path(study, "trajvit", 0).exists():
+        study_run.run(study, SETTINGS, "trajvit", 0, "cpu")
+    folder = make_checkpoint(study, "trajvit", 0, tmp_path / "checkpoint")
+    trained = study / "runs" / "trajvit-0" / "pretraining" / "model"
+    model, expected = (TrajViTForContrastive.from_pretrained(path).state_dict() for path in (folder, trained))
+    assert all(torch.equal(model[name], expected[name]) for name in expected)
+    assert TrajViTProcessor.from_pretrained(folder).video_processor.num_frames == 4
+    assert not list(folder.glob("*.py"))
+    card = (folder / "README.md").read_text()
+    command = re.search(r"python evaluation/small_scale.py runs/small_scale (.*) --system trajvit --seed 0\n", card)
+    assert changed(replace(PRESETS["default"], seeds=(0,)), command.group(1).split()) == SETTINGS
+    assert f"| motion, top-1 | {read_records(study)[0]['metrics']['motion_top_1']:.1f} |" in card
+    with pytest.raises(ValueError, match="has no finished run of 'vit3d' with seed 0"):
+        make_checkpoint(study, "vit3d", 0, tmp_path / "other")
 
 
 def test_worlds_are_made_by_several_processes(tmp_path):
