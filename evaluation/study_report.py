@@ -107,11 +107,13 @@ def page_around(page: Path) -> tuple[str, str]:
 
 def settings_line(records: Sequence[Record], settings: StudySettings) -> str:
     devices = sorted({record["device"] for record in records})
+    seeds = len({record["seed"] for record in records})
+    spread = "Means over seeds, with the standard deviation between seeds." if seeds > 1 else "One seed."
     return (
-        f"{len(records)} runs on {', '.join(devices)}: {settings.steps} steps of {settings.batch_size} clips out of "
+        f"{len(records)} runs on {', '.join(devices)}: {settings.steps:,} steps of {settings.batch_size} clips out of "
         f"{settings.train_clips:,} ({settings.num_frames} frames of {settings.image_size} pixels), learning rate "
         f"{settings.learning_rate:g}; transformers of width {settings.hidden_size} and {settings.num_layers} layers. "
-        f"Retrieval among {settings.test_clips} clips. Means over seeds, with the standard deviation between seeds."
+        f"Retrieval among {settings.test_clips} clips. {spread}"
     )
 
 
