@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Bytecode is made of what is imported, when it is: most of PyTorch never is.
+PIP := $(VENV)/bin/python -m pip install --quiet --no-compile
 VIDEO ?=
 OUTPUT ?= demo_output
 WORKERS ?= 2
@@ -13,7 +15,9 @@ ROOMS := modeling_trajvit processing training evaluation
 demo: $(VENV)/.installed
 	$(BIN)/python -m trajvit.demo $(if $(VIDEO),--video "$(VIDEO)") --output "$(OUTPUT)"
 
-test: lint types unit
+# mypy needs one core, and the tests' workers leave it room while they start.
+test: lint
+	@$(MAKE) --no-print-directory -j2 types unit
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -31,23 +35,23 @@ unit: $(VENV)/.installed-dev
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "TrajViT needs Python 3.10 or newer; name one with: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PIP) --upgrade pip
 
 # The OpenCV wheel that PySceneDetect brings is the one with windows.
 CHECK_OPENCV = $(BIN)/python -c 'import cv2' || { \
 	echo "OpenCV needs two system libraries. On Debian or Ubuntu: apt-get install libgl1 libglib2.0-0"; exit 1; }
 
 $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e .
+	$(PIP) -e .
 	@$(CHECK_OPENCV)
 	touch $@
 
 # SAM 2 comes as source and is built with torch: the one that is there, or pip would fetch a second one for the build.
 # Its CUDA extension, which only fills holes in masks, is not used.
 $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e . 'setuptools>=77'
-	SAM2_BUILD_CUDA=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation sam2
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(PIP) -e . 'setuptools>=77'
+	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation sam2
+	$(PIP) -e '.[dev]'
 	@$(CHECK_OPENCV)
 	touch $(VENV)/.installed $@
 
