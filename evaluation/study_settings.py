@@ -49,7 +49,7 @@ class StudySettings:
         seeds: Of a system's runs.
     """
 
-    image_size: int = 80
+    image_size: int = 64
     num_frames: int = 8
     patch_size: int = 16
     hidden_size: int = 128
@@ -57,8 +57,8 @@ class StudySettings:
     num_heads: int = 4
     train_clips: int = 2048
     test_clips: int = 320
-    detection_clips: int = 640
-    probe_train_clips: int = 768
+    detection_clips: int = 512
+    probe_train_clips: int = 640
     probe_test_clips: int = 320
     steps: int = 320
     batch_size: int = 32
