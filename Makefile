@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Bytecode is made of what is imported, when it is: most of PyTorch never is.
-PIP := $(VENV)/bin/python -m pip install --quiet --no-compile
+PIP := $(VENV)/bin/python -m pip install --quiet
 VIDEO ?=
 OUTPUT ?= demo_output
 WORKERS ?= 2
