@@ -16,7 +16,7 @@ from trajvit.processing.generation_folder import GenerationFolder
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402 - Ray is an extra
 
-SECONDS = 120
+SECONDS = 300
 
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
