@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(VENV)/bin/python -m pip install --quiet
+PIP := $(BIN)/python -m pip install --quiet
 VIDEO ?=
 OUTPUT ?= demo_output
 WORKERS ?= 2

@@ -143,8 +143,8 @@ def _check(towers: Sequence[MeasuredTower], settings: EfficiencySettings) -> Non
     if not towers:
         raise ValueError("There is nothing to measure: expected at least one model or tower.")
     for tower in towers:
-        if tower.model.dtype != DTYPES[settings.dtype]:
-            kind = str(tower.model.dtype).removeprefix("torch.")
+        kind = str(tower.model.dtype).removeprefix("torch.")
+        if kind != settings.dtype:
             raise ValueError(f"{tower.name} has weights of {kind}: expected {settings.dtype}, as in the settings.")
     if settings.clips == (NOISE,) and settings.trajectories is None:
         for tower in towers:

@@ -73,8 +73,8 @@ class AttentiveProbe(nn.Module):
         """What the query gathers from (N, K, D) features: (N, 1, D).
 
         There is one query for all features, so neither their keys nor their values are made: a score is the feature's
-        product with `k_proj`'s transpose of the query, and `v_proj` of a mean the mean of values. That takes H
-        products of width D for a feature in place of 2 D.
+        product with `k_proj`'s transpose of the query, and `v_proj` of a mean the mean of values. That takes
+        2 H products of width D for a feature in place of 2 D.
         """
         query = self.q_proj(self.query).view(self.num_heads, -1)
         scale = query.shape[-1] ** -0.5

@@ -92,7 +92,7 @@ def test_gradients_of_the_projections_are_their_slopes():
 
 
 def test_no_feature_is_projected():
-    """Its products are with one vector a head: a sixteenth of the operations of keys and values at a width of 384."""
+    """Its products are with two vectors a head, which at 12 heads of width 32 are a 32nd of keys and values."""
     width, heads, features = 384, 12, torch.randn(2, 196, 384)
     probe = AttentiveProbe(width, LABELS, num_heads=heads).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
