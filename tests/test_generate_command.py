@@ -15,7 +15,8 @@ from generation_runs import heed_interrupts, outputs, write_folder, write_shards
 from typer.testing import CliRunner
 
 from trajvit.cli import app
-from trajvit.generate_command import _line, _pairs
+from trajvit.command_conventions import pairs
+from trajvit.generate_command import _line
 from trajvit.processing.dataset_generation import GenerationProgress
 from trajvit.processing.generation_folder import GenerationFolder
 from trajvit.processing.trajectories import Trajectories
@@ -113,9 +114,9 @@ def test_the_progress_line():
 
 def test_options_are_json_or_text():
     given = ["a=1", "b=true", "c=small", 'd={"x": [2]}', "e=a=b"]
-    assert _pairs(given, "--x") == {"a": 1, "b": True, "c": "small", "d": {"x": [2]}, "e": "a=b"}
-    assert _pairs(["key=1"], "--x", as_text=True) == {"key": "1"}
-    assert _pairs(None, "--x") == {}
+    assert pairs(given, "--x") == {"a": 1, "b": True, "c": "small", "d": {"x": [2]}, "e": "a=b"}
+    assert pairs(["key=1"], "--x", as_text=True) == {"key": "1"}
+    assert pairs(None, "--x") == {}
 
 
 @pytest.mark.skipif(not SHARED_VIDEOS.is_dir(), reason="example clips are not there")

@@ -13,8 +13,10 @@ if not (Path(__file__).parent / "processing").is_dir() and (_checkout / "modelin
 __version__ = "0.1.0"
 
 # A worker of a generation run (`process_pool.py`) needs no PyTorch unless its backend does, and transformers' Auto
-# classes not at all: there the names, and those classes' knowledge of them, come when the first name is used.
-if TYPE_CHECKING or "trajvit_lazy" not in sys._xoptions:
+# classes not at all: there the names, and those classes' knowledge of them, come when the first name is used. So it is
+# in the command `trajvit`, which answers at once, and imports PyTorch in those of its commands that need it.
+_is_command = Path(next(iter(sys.argv), "")).name in ("trajvit", "trajvit.exe")
+if TYPE_CHECKING or ("trajvit_lazy" not in sys._xoptions and not _is_command):
     from trajvit.public_names import *  # noqa: F403 - the rooms are found from here on
     from trajvit.public_names import __all__ as __all__
 else:

@@ -1,15 +1,31 @@
 """The command `trajvit`."""
 
+from typing import Annotated
+
 import typer
 
+from trajvit import __version__
+from trajvit.command_conventions import in_order, print_line
 from trajvit.generate_command import generate
+from trajvit.tokenize_command import tokenize
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(generate)
+for _command in (tokenize, generate):
+    app.command()(in_order(_command))
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"trajvit {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def trajvit() -> None:
+def trajvit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
     """Videos as trajectories: one token for each part of the scene that is followed through time."""
 
 

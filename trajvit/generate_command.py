@@ -1,51 +1,46 @@
 """`trajvit generate`: trajectories for a whole data set, from the command line."""
 
-import json
-import signal
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from types import FrameType
-from typing import Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
-from trajvit.processing.backends import backend_names
-from trajvit.processing.dataset_generation import (
-    GenerationFailed,
-    GenerationProgress,
-    GenerationSummary,
-    StoredFrames,
-    generate_trajectories,
+from trajvit.command_conventions import (
+    FAILED,
+    BackendOption,
+    BackendOptionsOption,
+    JsonOption,
+    MaxTrajectoriesOption,
+    MediaOption,
+    ShortSideOption,
+    ending_in_order,
+    messages,
+    pairs,
+    print_json,
+    tell,
+    tell_error,
 )
-from trajvit.processing.generation_folder import FOLDER
-from trajvit.processing.generation_settings import DEFAULT_SHARD_SIZE, DEFAULT_STORED_SHORT_SIDE
-from trajvit.processing.generator import TrajectoryGenerator
+
+if TYPE_CHECKING:
+    from trajvit.processing.dataset_generation import GenerationProgress, GenerationSummary
 
 _SECONDS_BETWEEN_LINES = 10.0
-_TERMINATED = 128 + signal.SIGTERM
-
-# What is for people; standard output is for results.
-_messages = Console(stderr=True, highlight=False)
 
 
 def generate(
     input: Annotated[str, typer.Argument(help="Folder, file, glob pattern, URL or Hub id.", show_default=False)],
     output: Annotated[Path, typer.Argument(help="Folder; for single files it may be the input's.", show_default=False)],
-    backend: Annotated[str, typer.Option(help=f"Who tracks: {', '.join(backend_names())}.")] = "classic",
-    backend_option: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it on Python 3.10
-        typer.Option(metavar="NAME=VALUE", help="Option of the backend, in JSON or as text; may be repeated."),
-    ] = None,
+    backend: BackendOption = "classic",
+    backend_option: BackendOptionsOption = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames sampled from each video.")] = 16,
-    max_trajectories: Annotated[int, typer.Option(min=1, help="Most trajectories of a video.")] = 128,
-    short_side: Annotated[int, typer.Option(min=1, help="Pixels of the short side at which parts are followed.")] = 256,
+    max_trajectories: MaxTrajectoriesOption = 128,
+    short_side: ShortSideOption = 256,
     stored_short_side: Annotated[
         int, typer.Option(min=1, help="Pixels of the stored trajectories' short side; no more than --short-side.")
-    ] = DEFAULT_STORED_SHORT_SIDE,
+    ] = 64,
     store_frames: Annotated[
         bool, typer.Option("--store-frames", help="Store the sampled frames, encoded small, instead of the media.")
     ] = False,
@@ -53,9 +48,9 @@ def generate(
     frames_crf: Annotated[int, typer.Option(min=0, max=51, help="x264's rate factor for stored frames.")] = 23,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Most clips of an output shard, each of which keeps one worker busy.")
-    ] = DEFAULT_SHARD_SIZE,
+    ] = 256,
     pack: Annotated[bool, typer.Option("--pack", help="Make tar shards of a folder's media files.")] = False,
-    media: Annotated[str, typer.Option(help="Which media are read: any, video or image.")] = "any",
+    media: MediaOption = "any",
     column: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(metavar="PART=NAME", help="Name of the media, key or trajectories column; may be repeated."),
@@ -78,78 +73,78 @@ def generate(
         bool, typer.Option("--retry-failures", help="Try the clips again that failed before.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check what is finished against its checksums.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Store trajectories with all videos or images of a data set.
 
     The same command goes on where an interrupted run stopped.
     """
-    signal.signal(signal.SIGTERM, _end)
+    from trajvit.processing.dataset_generation import GenerationFailed, StoredFrames, generate_trajectories
+    from trajvit.processing.generator import TrajectoryGenerator
+
+    stays = f"What is finished in {output} stays; the same command goes on from there."
     try:
-        generator = TrajectoryGenerator(
-            backend, max_trajectories, short_side, **_pairs(backend_option, "--backend-option")
-        )
-        with _ProgressLine() as line:
-            summary = generate_trajectories(
-                input,
-                output,
-                generator=generator,
-                num_frames=frames,
-                stored_short_side=stored_short_side,
-                frames=StoredFrames(frames_short_side, frames_crf) if store_frames else None,
-                shard_size=shard_size,
-                pack=pack,
-                media=media,
-                columns={name: str(value) for name, value in _pairs(column, "--column", as_text=True).items()},
-                split=split,
-                options=_pairs(option, "--option"),
-                workers=workers,
-                ray_address=ray,
-                gpus_per_worker=gpus_per_worker,
-                retry_failures=retry_failures,
-                verify=verify,
-                on_progress=line.show,
+        with ending_in_order(f"Stopped. {stays}"):
+            generator = TrajectoryGenerator(
+                backend, max_trajectories, short_side, **pairs(backend_option, "--backend-option")
             )
-    except KeyboardInterrupt:
-        _tell(f"Stopped. What is finished in {output} stays; the same command goes on from there.")
-        raise typer.Exit(130) from None
+            with _ProgressLine() as line:
+                summary = generate_trajectories(
+                    input,
+                    output,
+                    generator=generator,
+                    num_frames=frames,
+                    stored_short_side=stored_short_side,
+                    frames=StoredFrames(frames_short_side, frames_crf) if store_frames else None,
+                    shard_size=shard_size,
+                    pack=pack,
+                    media=media,
+                    columns={name: str(value) for name, value in pairs(column, "--column", as_text=True).items()},
+                    split=split,
+                    options=pairs(option, "--option"),
+                    workers=workers,
+                    ray_address=ray,
+                    gpus_per_worker=gpus_per_worker,
+                    retry_failures=retry_failures,
+                    verify=verify,
+                    on_progress=line.show,
+                )
     except GenerationFailed as error:
-        _tell(f"error: {error}\nWhat is finished in {output} stays; the same command goes on from there.")
-        raise typer.Exit(1) from error
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        _tell(f"error: {error}")
-        raise typer.Exit(1) from error
+        tell_error(error)
+        tell(stays)
+        raise typer.Exit(FAILED) from error
     if as_json:
-        print(json.dumps(summary.to_dict()))
+        print_json(summary.to_dict())
     else:
-        _tell(_described(summary))
+        tell(_described(summary))
 
 
 class _ProgressLine:
     """One line that says how far the run is: kept up to date on a terminal, elsewhere printed now and then."""
 
     def __init__(self) -> None:
-        self._live = Live(console=_messages, auto_refresh=False, transient=True)
+        self._messages = messages()
+        self._live = Live(console=self._messages, auto_refresh=False, transient=True)
         self._next = 0.0
 
     def __enter__(self) -> "_ProgressLine":
-        if _messages.is_terminal:
+        if self._messages.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._live.stop()
 
-    def show(self, progress: GenerationProgress) -> None:
+    def show(self, progress: "GenerationProgress") -> None:
         """Called about once a second."""
         if self._live.is_started:
             self._live.update(_line(progress), refresh=True)
         elif monotonic() >= self._next:
             self._next = monotonic() + _SECONDS_BETWEEN_LINES
-            _tell(_line(progress))
+            tell(_line(progress))
 
 
-def _line(progress: GenerationProgress) -> str:
+def _line(progress: "GenerationProgress") -> str:
     total = "" if progress.num_clips is None else f" of {progress.num_clips:,}"
     parts = [f"{progress.clips:,}{total} clips"]
     if not progress.workers and progress.shards < progress.num_shards:
@@ -164,7 +159,9 @@ def _line(progress: GenerationProgress) -> str:
     return "  ".join(parts)
 
 
-def _described(summary: GenerationSummary) -> str:
+def _described(summary: "GenerationSummary") -> str:
+    from trajvit.processing.generation_folder import FOLDER
+
     clips, trajectories = summary.clips, summary.statistics.trajectories
     lines = [
         f"{clips:,} clips with trajectories in {summary.shards:,} shards; {summary.new_clips:,} clips in this run, "
@@ -180,26 +177,3 @@ def _described(summary: GenerationSummary) -> str:
             f"{summary.failures:,} failed: {folder / 'failures.parquet'} says why, --retry-failures tries again"
         )
     return "\n".join([*lines, f"Open {folder / 'statistics.html'}"])
-
-
-def _pairs(given: Sequence[str] | None, flag: str, as_text: bool = False) -> dict[str, Any]:
-    """Options such as `model=tiny`; values are JSON where they can be, and text elsewhere."""
-    found = {}
-    for pair in given or []:
-        name, equals, value = pair.partition("=")
-        if not name or not equals:
-            raise typer.BadParameter(f"{pair!r}: expected NAME=VALUE", param_hint=flag)
-        try:
-            found[name] = value if as_text else json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
-
-
-def _tell(text: str) -> None:
-    _messages.print(text, markup=False, soft_wrap=True)
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """A scheduler's signal ends the run as Ctrl-C does: in order."""
-    raise SystemExit(_TERMINATED)
