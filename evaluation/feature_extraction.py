@@ -48,6 +48,7 @@ class Extraction:
         wait: Called when this process's part is done; returns when that of all is.
         retry_failures: Whether items that could not be used before are tried again.
         show_progress: Whether to show how far it is.
+        on_items: Called after each batch of media with the number of its items, for a caller who shows it otherwise.
     """
 
     cache: str | os.PathLike
@@ -58,6 +59,7 @@ class Extraction:
     wait: Callable[[], Any] = lambda: None
     retry_failures: bool = True
     show_progress: bool = True
+    on_items: Callable[[int], Any] = lambda count: None
 
     @property
     def is_first(self) -> bool:
@@ -117,7 +119,7 @@ def embed_texts(model: EvaluatedModel, texts: Sequence[str], extraction: Extract
         rows: list[torch.Tensor] = []
         own = [texts[position] for position in store.positions(chunk)]
         for begin in range(0, len(own), 8 * extraction.batch_size):
-            rows += _text_embeddings(model, own[begin : begin + 8 * extraction.batch_size])
+            rows += text_embeddings(model, own[begin : begin + 8 * extraction.batch_size])
         store.write(chunk, {store.positions(chunk)[row]: [vector] for row, vector in enumerate(rows)}, {})
     extraction.wait()
     return store.vectors()
@@ -156,6 +158,7 @@ def _extract(
                 if batch.positions:
                     features.update(zip(batch.positions, _encoded(model, batch, encode), strict=True))
                 report(len(batch.positions) + len(batch.failures))
+                extraction.on_items(len(batch.positions) + len(batch.failures))
             store.write(chunk, features, failures)
     extraction.wait()
     return store
@@ -205,7 +208,8 @@ def _regions(
 
 
 @torch.inference_mode()
-def _text_embeddings(model: EvaluatedModel, texts: Sequence[str]) -> list[torch.Tensor]:
+def text_embeddings(model: EvaluatedModel, texts: Sequence[str]) -> list[torch.Tensor]:
+    """One normalised vector (1, d) float32 of each text, all at once; nothing is kept on disk."""
     tokens = model.tokenizer(
         list(texts), padding=True, truncation=True, max_length=MAX_TEXT_TOKENS, return_tensors="pt"
     )
