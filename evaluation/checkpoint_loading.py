@@ -75,7 +75,7 @@ class EvaluatedModel:
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        settings = [_architecture(self.model.config), self.video_processor.to_dict()]
+        settings = [_lasting(self.model.config), _lasting(self.video_processor)]
         if self.tokenizer is not None:
             settings.append({"vocabulary": sorted(self.tokenizer.get_vocab().items())})
         digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
@@ -197,7 +197,7 @@ def _loaded(processor_class: Any, checkpoint: str, hub_options: dict[str, Any]) 
         ) from error
 
 
-def _architecture(config: Any) -> dict[str, Any]:
-    """A configuration without what says where it was saved and by what."""
+def _lasting(settings: Any) -> dict[str, Any]:
+    """A configuration, or a processor's settings, without what says where it was saved and by what."""
     passing = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "auto_map", "architectures"}
-    return {name: value for name, value in config.to_dict().items() if name not in passing}
+    return {name: value for name, value in settings.to_dict().items() if name not in passing}

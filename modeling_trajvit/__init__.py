@@ -82,19 +82,22 @@ def configuration_classes() -> list[Any]:
 
 
 def register_auto_classes() -> None:
-    """Makes transformers' Auto classes know the models, and has saved checkpoints carry the models' code.
+    """Makes transformers' Auto classes and pipelines know the models, and has saved checkpoints carry their code.
 
     Afterwards `AutoConfig` and `AutoModel` open a checkpoint of any tower and of any model on one,
-    `AutoModelForVideoClassification` one of a classifier, and `save_pretrained` copies this folder's modules beside the
-    weights, so that `trust_remote_code=True` opens them where trajvit is not installed.
+    `AutoModelForVideoClassification` one of a classifier, `transformers.pipeline` knows the tasks of
+    `video_pipelines.PIPELINES`, and `save_pretrained` copies this folder's modules beside the weights, so that
+    `trust_remote_code=True` opens them where trajvit is not installed.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 
     from .modeling_trajvit_action_detection import TrajViTForActionDetection
     from .modeling_trajvit_contrastive import TrajViTForContrastive
     from .modeling_trajvit_video_classification import TrajViTForVideoClassification
+    from .video_pipelines import register_pipelines
     from .vision_towers import VISION_TOWERS
 
+    register_pipelines()
     for config_class in configuration_classes():
         AutoConfig.register(config_class.model_type, config_class)
         config_class.register_for_auto_class()

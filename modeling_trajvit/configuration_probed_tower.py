@@ -5,11 +5,12 @@ from typing import Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .carried_pipelines import ConfigWithPipelines
 from .vision_tower_configs import named_tower, vision_tower_config
 
 
 @strict
-class ProbedTowerConfig(PreTrainedConfig):
+class ProbedTowerConfig(ConfigWithPipelines):
     r"""
     Fields of every configuration of a vision tower with an attentive probe.
 

@@ -1,10 +1,16 @@
 """Configuration of the RLT vision tower; the defaults are ViT-Large over 16 frames of 224 x 224 pixels."""
 
 import math
+from typing import TYPE_CHECKING
 
 from huggingface_hub.dataclasses import strict
 
 from .configuration_vision_tower import TubeletTowerConfig
+
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @strict

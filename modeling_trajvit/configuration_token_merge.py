@@ -1,11 +1,16 @@
 """Configuration of the TokenMerge vision tower; the defaults are the supplement's section 2 and Tables 1 and 2."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.dataclasses import strict
 
 from .configuration_trajvit import TrajViTConfig
 from .configuration_vision_tower import VisionTowerConfig
+
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @strict

@@ -2,11 +2,16 @@
 
 import itertools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.dataclasses import strict
 
 from .configuration_vision_tower import SIZES, TubeletTowerConfig
+
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @strict

@@ -1,11 +1,16 @@
 """Configuration of the TrajViT vision tower; the defaults are the paper's supplement, Tables 1 and 2."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from .configuration_vision_tower import SIZES, VisionTowerConfig
+
+if TYPE_CHECKING:
+    # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 RESNET_18: dict[str, Any] = {
     "model_type": "resnet",

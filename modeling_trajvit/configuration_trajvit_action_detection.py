@@ -9,6 +9,7 @@ from .vision_tower_configs import VISION_TOWER_CONFIGS
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
     from .configuration_image_vit import ImageViTConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401
     from .configuration_vivit import ViViTConfig  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @strict

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .carried_pipelines import ConfigWithPipelines
 from .vision_tower_configs import named_tower, text_encoder_config, vision_tower_config
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401
     from .configuration_vivit import ViViTConfig  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @strict
-class TrajViTContrastiveConfig(PreTrainedConfig):
+class TrajViTContrastiveConfig(ConfigWithPipelines):
     r"""
     Configuration of a [`TrajViTForContrastive`]: a vision tower, a text tower and their common embedding space.
 
@@ -62,6 +64,12 @@ class TrajViTContrastiveConfig(PreTrainedConfig):
         another tower or name.
         """
         return cls(**{"vision_config": named_tower(tower, name), **overrides})
+
+    def pipeline_tasks(self) -> tuple[str, ...]:
+        """Those of towers, and those that compare videos, or their trajectories, with texts."""
+        vision_config: Any = self.vision_config
+        of_trajectories = ("text-to-trajectory-search",) if vision_config.model_type == "trajvit" else ()
+        return (*super().pipeline_tasks(), "zero-shot-video-classification", *of_trajectories)
 
     def __post_init__(self, **kwargs):
         self.vision_config = vision_tower_config(self.vision_config)

@@ -8,6 +8,7 @@ from .configuration_probed_tower import ProbedTowerConfig
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
     from .configuration_image_vit import ImageViTConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .configuration_vit3d import ViT3DConfig  # noqa: F401
     from .configuration_vivit import ViViTConfig  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
     from .vision_tower_configs import named_tower  # noqa: F401
 
 

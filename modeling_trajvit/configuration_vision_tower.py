@@ -3,7 +3,8 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+
+from .carried_pipelines import ConfigWithPipelines
 
 # What differs from the defaults, which are ViT-Large. `tiny` is for tests and demonstrations.
 SIZES: dict[str, dict[str, Any]] = {
@@ -15,7 +16,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @strict
-class VisionTowerConfig(PreTrainedConfig):
+class VisionTowerConfig(ConfigWithPipelines):
     r"""
     Fields of every vision tower's configuration.
 

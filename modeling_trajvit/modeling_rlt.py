@@ -31,10 +31,12 @@ from .vision_tower import TubeletTowerOutput
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .region_pooling import align_regions  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 class LengthEmbedding(nn.Module):

@@ -35,10 +35,12 @@ from .vision_tower import RegionFeatures, VisionTowerOutput
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
     from .configuration_vision_tower import VisionTowerConfig  # noqa: F401
     from .frame_features import FrameFeatureExtractor  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .perceiver_resampler import PerceiverResampler  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @dataclass

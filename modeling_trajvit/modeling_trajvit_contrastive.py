@@ -19,6 +19,7 @@ from .vision_towers import VISION_TOWERS, build_vision_tower
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
     from .backbone_tower import BackboneTowerPreTrainedModel  # noqa: F401
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
     from .configuration_image_vit import ImageViTConfig  # noqa: F401
     from .configuration_rlt import RLTConfig  # noqa: F401
     from .configuration_token_learner import TokenLearnerConfig  # noqa: F401
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .trajectory_pooling import segment_index  # noqa: F401
     from .tubelet_embedding import Tubelets  # noqa: F401
     from .tubelet_tower import TubeletTowerPreTrainedModel  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
     from .video_transformer import eager_attention_forward  # noqa: F401
     from .vision_tower import VisionTowerOutput  # noqa: F401
     from .vision_tower_configs import named_tower  # noqa: F401

@@ -26,9 +26,11 @@ from .vision_tower import RegionFeatures, VisionTowerOutput, VisionTowerPreTrain
 
 if TYPE_CHECKING:
     # Several releases of transformers load, beside a checkpoint's main file, only the modules that it names itself.
+    from .carried_pipelines import ConfigWithPipelines  # noqa: F401
     from .configuration_vision_tower import TubeletTowerConfig  # noqa: F401
     from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
+    from .video_pipelines import PIPELINES  # noqa: F401
 
 
 @dataclass

@@ -8,9 +8,14 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    # Named for the code that travels with a checkpoint, which is found by its imports. SAM 2's stays behind: it needs
+    # a library that few have.
+    from .classic_backend import ClassicBackend  # noqa: F401
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(stage, done, total)`."""
@@ -76,8 +81,9 @@ class TrackingBackend(Protocol):
         """
 
 
+_ROOM = __name__.rpartition(".")[0]
 _BACKENDS: dict[str, str] = {
-    "classic": "trajvit.processing.classic_backend:ClassicBackend",
+    "classic": f"{_ROOM}.classic_backend:ClassicBackend",
     "sam2": "trajvit.processing.sam2_backend:Sam2Backend",
 }
 

@@ -11,7 +11,7 @@ Shape legend: H height, W width.
 import numpy as np
 
 from .border_snapping import flood, snap_to_edges
-from .frame_features import FrameFeatures
+from .frame_appearance import FrameFeatures
 from .optical_flow import BackwardFlow, warp_labels
 from .superpixels import segment_frame
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .frame_features import FrameFeatures
+from .frame_appearance import FrameFeatures
 
 MIN_FLOW_SIDE = 32  # pixels; smaller frames are padded, because DIS refuses images without room for its pyramid
 SEARCH_CELL = 4  # pixels; the search compares frames shrunk by this factor

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .frame_features import FrameFeatures
+from .frame_appearance import FrameFeatures
 from .region_motion import fit_affine_motion
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backends import Clip, Progress
-from .frame_features import FrameFeatures, extract_features, histogram_distance
+from .frame_appearance import FrameFeatures, extract_features, histogram_distance
 from .label_propagation import LabelPropagator
 from .optical_flow import BackwardFlow, FlowEstimator, compose_flow
 

@@ -7,7 +7,7 @@ import numpy as np
 from skimage.segmentation import slic
 
 from .border_snapping import snap_to_edges
-from .frame_features import FrameFeatures
+from .frame_appearance import FrameFeatures
 from .region_graph import RegionGraphBuilder
 from .region_merging import MergeWeights, merge_regions
 

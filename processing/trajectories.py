@@ -152,13 +152,12 @@ class Trajectories:
 
         Trajectories without a pixel left disappear and the gaps close, order kept.
         """
-        height, width = index(height), index(width)
-        if height < 1 or width < 1:
-            raise ValueError(f"The new height and width must be at least 1 pixel, got {height} x {width}.")
-        # The centre of new pixel i lies at (i + 1/2) * old / new; integers keep it exact.
-        rows = (2 * np.arange(height, dtype=np.int64) + 1) * self.height // (2 * height)
-        columns = (2 * np.arange(width, dtype=np.int64) + 1) * self.width // (2 * width)
-        return self._with_ids(close_gaps(self._ids[:, rows[:, None], columns]))
+        return self._with_ids(close_gaps(self._scaled_ids(height, width)))
+
+    def ids_at(self, height: int, width: int) -> np.ndarray:
+        """(m,) the ids that still have a pixel at another size, increasing: `resize` numbers them 1..m."""
+        present = np.unique(self._scaled_ids(height, width))
+        return present[present > 0]
 
     def crop(self, top: int, left: int, height: int, width: int) -> "Trajectories":
         """Cut out `height` rows from row `top` and `width` columns from column `left`, all inside the frame.
@@ -270,6 +269,15 @@ class Trajectories:
 
     def _with_ids(self, ids: np.ndarray) -> "Trajectories":
         return Trajectories(ids, self._frame_indices, self._timestamps, self._key_frames)
+
+    def _scaled_ids(self, height: int, width: int) -> np.ndarray:
+        height, width = index(height), index(width)
+        if height < 1 or width < 1:
+            raise ValueError(f"The new height and width must be at least 1 pixel, got {height} x {width}.")
+        # The centre of new pixel i lies at (i + 1/2) * old / new; integers keep it exact.
+        rows = (2 * np.arange(height, dtype=np.int64) + 1) * self.height // (2 * height)
+        columns = (2 * np.arange(width, dtype=np.int64) + 1) * self.width // (2 * width)
+        return self._ids[:, rows[:, None], columns]
 
     @cached_property
     def _areas_and_boxes(self) -> tuple[np.ndarray, np.ndarray]:

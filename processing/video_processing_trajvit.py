@@ -120,7 +120,8 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
             trajectories: Those of the sampled frames, one for each video, at any resolution of the same aspect; for
                 these videos nothing is generated. None, or None in the list, has them generated; with
                 `generate_trajectories=False`, either all videos have theirs or none has.
-            return_trajectories: Whether to add "trajectories", the list of `Trajectories` at their own resolution.
+            return_trajectories: Whether to add "trajectories", the list of `Trajectories` at their own resolution,
+                without those too small for the feature grid: trajectory m is the model's m-th.
             progress: Called as `progress(stage, done, total)`, with the stage "videos" after each video.
 
         Returns:
@@ -160,7 +161,8 @@ class TrajViTVideoProcessor(BaseVideoProcessor):
             raise ValueError("The videos of a batch differ in height and width; expected one size, or do_resize=True.")
         grid = settings["feature_size"]
         inputs = pad_batch(pixel_values, [trajectories.resize(grid, grid) for trajectories in used] or None)
-        return _batch_feature(inputs, settings["return_tensors"], used if return_trajectories else None)
+        seen = [_seen(trajectories, grid) for trajectories in used] if return_trajectories else None
+        return _batch_feature(inputs, settings["return_tensors"], seen)
 
     def _settings(self, **kwargs: Any) -> dict[str, Any]:
         """The settings of one call: its own, and the processor's for the others."""
@@ -231,6 +233,12 @@ def _complete(generator: Any, defaults: dict[str, Any]) -> dict[str, Any]:
     for name in ("max_trajectories", "short_side"):
         _require_positive(f"generator[{name!r}]", complete[name])
     return complete
+
+
+def _seen(trajectories: Trajectories, grid: int) -> Trajectories:
+    """Those that keep a cell of the grid."""
+    ids = trajectories.ids_at(grid, grid)
+    return trajectories if len(ids) == trajectories.num_trajectories else trajectories.select(ids)
 
 
 def _generate(video: VideoFrames, settings: dict[str, Any], progress: Progress | None) -> Trajectories:

@@ -1,6 +1,7 @@
-"""An endpoint on this machine that takes uploads as the Hub does, as far as an upload of small files asks for it."""
+"""An endpoint on this machine that takes uploads, and gives files back, as far as small files of the Hub ask for it."""
 
 import base64
+import hashlib
 import json
 import threading
 from contextlib import contextmanager
@@ -17,8 +18,40 @@ class HubEndpoint(ThreadingHTTPServer):
         self.tokens = set()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
+    def files(self, name):
+        """The files of a repository after its last commit, by path."""
+        return {path: content for _, files in self.commits.get(name, []) for path, content in files.items()}
+
+    def head(self, name):
+        """The number of its last commit."""
+        return f"{len(self.commits[name]):040x}"
+
 
 class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        path = self.path.split("?")[0].strip("/").split("/")
+        if path[:2] == ["api", "models"] and "/".join(path[2:4]) in self.server.commits:
+            name = "/".join(path[2:4])
+            files = self.server.files(name)
+            if path[4:5] == ["tree"]:
+                rows = [{"type": "file", "path": file, "size": len(files[file]), "oid": "0"} for file in files]
+                self._answer(200, rows if len(path) == 6 else [])
+            else:
+                siblings = [{"rfilename": file} for file in files]
+                self._answer(200, {"id": name, "modelId": name, "sha": self.server.head(name), "siblings": siblings})
+        elif path[2:3] == ["resolve"] and "/".join(path[4:]) in self.server.files("/".join(path[:2])):
+            name = "/".join(path[:2])
+            content = self.server.files(name)["/".join(path[4:])]
+            etag = hashlib.sha1(content).hexdigest()
+            self._send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": self.server.head(name)})
+        elif path[2:3] == ["resolve"] and "/".join(path[:2]) in self.server.commits:
+            name = "/".join(path[:2])
+            self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.server.head(name)})
+        else:
+            self._answer(404, {"error": f"nothing at {self.path}"})
+
+    do_HEAD = do_GET
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.tokens.add(self.headers["Authorization"])
@@ -55,12 +88,15 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {"commitUrl": url, "commitOid": number, "success": True})
 
     def _answer(self, status, values):
-        body = json.dumps(values).encode()
+        self._send(status, json.dumps(values).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, status, body, headers):
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_):
         """Not on the console."""

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trajvit.processing.frame_features import extract_features, histogram_distance
+from trajvit.processing.frame_appearance import extract_features, histogram_distance
 from trajvit.processing.optical_flow import (
     FlowEstimator,
     colour_residual,

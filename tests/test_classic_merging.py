@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from trajvit.processing.frame_features import FrameFeatures
+from trajvit.processing.frame_appearance import FrameFeatures
 from trajvit.processing.region_graph import RegionGraph, RegionGraphBuilder
 from trajvit.processing.region_merging import MergeWeights, merge_regions
 from trajvit.processing.region_motion import SHRINKAGE, fit_affine_motion

@@ -15,7 +15,7 @@ from trajvit.processing.border_snapping import (
 )
 from trajvit.processing.classic_backend import ClassicBackend
 from trajvit.processing.clips import join_clips
-from trajvit.processing.frame_features import extract_features
+from trajvit.processing.frame_appearance import extract_features
 from trajvit.processing.label_propagation import LabelPropagator
 from trajvit.processing.occlusion_links import find_occlusion_links, measure_lives
 from trajvit.processing.optical_flow import BackwardFlow

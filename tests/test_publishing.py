@@ -11,8 +11,9 @@ import torch
 import yaml
 from hub_endpoint import hub_endpoint
 from huggingface_hub import ModelCard, constants
+from safetensors.torch import save_file
 from tiny_run import make_run_config
-from transformers import AutoModel
+from transformers import AutoModel, pipeline
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from trajvit import TrajViTForContrastive, TrajViTProcessor
@@ -71,49 +72,6 @@ def test_the_folder_loads_as_it_was(published):
     again = TrajViTProcessor.from_pretrained(folder)
     for loader in (TrajViTForContrastive, AutoModel):
         assert torch.equal(outputs_of(loader.from_pretrained(folder).eval(), again), expected)
-
-
-LOAD_ELSEWHERE = """
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "trajvit":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NotInstalled())
-import torch
-torch.set_num_threads(1)
-from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer
-
-model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
-data = load_file(sys.argv[2])
-expected = data.pop("expected")
-with torch.no_grad():
-    torch.testing.assert_close(model(**data).logits_per_video, expected, rtol=0, atol=1e-5)
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
-print(tokenizer(["a red circle"])["input_ids"] == [data["input_ids"][0, :5].tolist()])
-"""
-
-
-def test_the_folder_loads_where_trajvit_is_not_installed(published, tmp_path):
-    from safetensors.torch import save_file
-
-    folder, _, model, processor = published
-    inputs = make_inputs(processor)
-    assert inputs["attention_mask"][0].sum() == 5
-    save_file({**inputs, "expected": outputs_of(model, processor)}, tmp_path / "data.safetensors")
-    result = subprocess.run(
-        [sys.executable, "-c", LOAD_ELSEWHERE, str(folder), str(tmp_path / "data.safetensors")],
-        cwd=tmp_path,
-        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.stdout.split() == ["True"], result.stderr[-3000:]
 
 
 def test_the_folder_has_weights_code_processor_and_card_alone(published):
@@ -200,6 +158,60 @@ def test_a_folder_is_uploaded_as_one_commit(published, endpoint):
     assert endpoint.private == {"someone/model": True}
     push(folder, HubSettings("someone/public", private=False), 200)
     assert endpoint.private["someone/public"] is False
+
+
+USE_ELSEWHERE = """
+import sys
+
+class NotInstalled:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "trajvit":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, NotInstalled())
+import torch
+torch.set_num_threads(1)
+from safetensors.torch import load_file
+from transformers import pipeline
+
+data = load_file(sys.argv[1])
+classifier = pipeline("zero-shot-video-classification", model="someone/model", trust_remote_code=True)
+assert all(type(part).__module__.startswith("transformers_modules.someone.") for part in (
+    classifier, classifier.model, classifier.processor, classifier.processor.video_processor
+))
+(answers,) = classifier([data["video"].numpy()], candidate_labels=["a red circle", "a blue square moves"])
+print(*(f"{answer['label']}: {answer['score']:.4f}" for answer in answers), sep="; ")
+extractor = pipeline("video-feature-extraction", model="someone/model", trust_remote_code=True)
+torch.testing.assert_close(extractor(data["video"], return_tensors=True), data["features"], rtol=0, atol=1e-5)
+"""
+
+
+def test_a_pushed_repository_works_where_trajvit_is_not_installed(published, endpoint, tmp_path):
+    folder, _, model, processor = published
+    here = pipeline("zero-shot-video-classification", model=str(folder))
+    here.push_to_hub("someone/model")
+    names = set(endpoint.files("someone/model"))
+    assert {"model.safetensors", "processor_config.json", "tokenizer.json", "video_pipelines.py"} <= names
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
+    inputs = make_inputs(processor)
+    with torch.no_grad():
+        outputs = model(**inputs)
+    video = torch.randint(0, 256, (4, 40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    save_file({"video": video, "features": outputs.video_embeds[0].clone()}, tmp_path / "data.safetensors")
+    home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    result = subprocess.run(
+        [sys.executable, "-c", USE_ELSEWHERE, str(tmp_path / "data.safetensors")],
+        cwd=tmp_path,
+        env={**environment, **home},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    best = sorted(zip(outputs.logits_per_video[0].softmax(-1).tolist(), TEXTS, strict=True), reverse=True)
+    assert result.stdout.strip() == "; ".join(f"{text}: {score:.4f}" for score, text in best)
 
 
 def test_what_could_not_be_uploaded_is_an_error_before_training(endpoint, monkeypatch):

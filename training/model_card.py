@@ -22,7 +22,7 @@ def model_card(model: Any, config: RunConfig, state: RunState) -> str:
         f"`{model.config.text_config.model_type}`, {model.num_parameters() / 1e6:.1f} M parameters, trained for "
         f"{state.step} steps on {sum(state.samples.values())} samples.",
         "## Use",
-        _usage(name, needs_trajectories=model.config.vision_config.needs_trajectories),
+        _usage(name, model.config),
         "## Data",
         _data(config, state),
         "## Results",
@@ -44,10 +44,11 @@ def _metadata(tower: str) -> dict[str, Any]:
     }
 
 
-def _usage(name: str, needs_trajectories: bool) -> str:
+def _usage(name: str, config: Any) -> str:
+    tasks = "Its pipelines: " + ", ".join(f"`{task}`" for task in config.pipeline_tasks()) + "."
     trajectories = (
         "\n\nThe processor finds the trajectories of a video itself; `trajectories=` takes those that are there."
-        if needs_trajectories
+        if config.vision_config.needs_trajectories
         else ""
     )
     return (
@@ -60,8 +61,16 @@ def _usage(name: str, needs_trajectories: bool) -> str:
         "with torch.no_grad():\n"
         "    similarities = model(**inputs).logits_per_video.softmax(-1)\n"
         "```\n\n"
-        "Where `trajvit` is not installed, `transformers.AutoModel.from_pretrained` loads the model with "
-        "`trust_remote_code=True`: its code is in this folder." + trajectories
+        "or, with any number of videos, by a pipeline:\n\n"
+        "```python\n"
+        "import trajvit\n"
+        "from transformers import pipeline\n\n"
+        f'classifier = pipeline("zero-shot-video-classification", model="{name}")\n'
+        'classifier("video.mp4", candidate_labels=["a dog runs", "a cat sleeps"])\n'
+        "```\n\n"
+        f"{tasks}\n\n"
+        "Where `trajvit` is not installed, both load with `trust_remote_code=True`: the code of the model, of its "
+        "processor and of its pipelines is in this repository." + trajectories
     )
 
 

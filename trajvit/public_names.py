@@ -36,6 +36,9 @@ from trajvit.processing.trajectories import Trajectories
 from trajvit.processing.video_processing_trajvit import TrajViTVideoProcessor
 
 register_auto_classes()
+# What is saved carries the processors' code too, see `register_auto_classes`.
+TrajViTVideoProcessor.register_for_auto_class("AutoVideoProcessor")
+TrajViTProcessor.register_for_auto_class("AutoProcessor")
 for _config in configuration_classes():
     AutoVideoProcessor.register(_config, TrajViTVideoProcessor)
     AutoProcessor.register(_config, TrajViTProcessor)
