@@ -6,11 +6,16 @@ import typer
 
 from trajvit import __version__
 from trajvit.command_conventions import in_order, print_line
+from trajvit.doctor_command import doctor
+from trajvit.draw_command import draw
+from trajvit.embed_command import embed
 from trajvit.generate_command import generate
+from trajvit.info_command import info
+from trajvit.search_command import search
 from trajvit.tokenize_command import tokenize
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for _command in (tokenize, generate):
+for _command in (tokenize, draw, embed, search, generate, info, doctor):
     app.command()(in_order(_command))
 
 

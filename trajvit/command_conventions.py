@@ -1,7 +1,7 @@
-"""What all commands have in common: results, messages, progress, exit codes, and that an interrupted one leaves nothing.
+"""What all commands have in common: results, messages, progress, exit codes, and that none leaves half a file.
 
-Results go to standard output, all else to standard error, also what libraries print. Exit codes: 0 all good, 1 something
-failed, 2 a wrong command line, 130 after Ctrl-C, 143 after SIGTERM.
+Results go to standard output, all else to standard error, also what libraries print. Exit codes: 0 all good, 1
+something failed, 2 a wrong command line, 130 after Ctrl-C, 143 after SIGTERM.
 
 Nothing heavy is imported here: `trajvit --help` reads this file.
 """
@@ -105,6 +105,23 @@ def print_table(
     console.print(table)
 
 
+def print_facts(title: str, facts: Mapping[str, object]) -> None:
+    """Write what is known of one thing, a line for each name; without a terminal, name and value with a tab between."""
+    console = Console(file=_result_stream(), highlight=False)
+    if not console.is_terminal:
+        print(title, file=_result_stream())
+        for name, value in facts.items():
+            print(name, value, sep="\t", file=_result_stream())
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        grid.add_row(_escaped(name), _escaped(value))
+    console.print(f"[bold]{_escaped(title)}[/]")
+    console.print(grid)
+
+
 def print_line(text: str) -> None:
     """Write a line of results."""
     print(text, file=_result_stream(), flush=True)
@@ -116,8 +133,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = messages()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(what, total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 0)
 
 
 @contextmanager
@@ -175,7 +192,12 @@ def checkpoint_of(model: str) -> str:
 
 def know_models() -> None:
     """Have transformers know the models, which `import trajvit` leaves for later in the command."""
+    from transformers.utils import logging
+
     import trajvit.public_names  # noqa: F401
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
 
 
 def in_order(command: Callable[..., None]) -> Callable[..., None]:

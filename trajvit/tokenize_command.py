@@ -63,9 +63,8 @@ def tokenize(
     planned = [(each, path) for each, path in planned if path not in skipped]
     written = []
     if planned:
-        generator = _generator(
-            backend, pairs(backend_option, "--backend-option"), frames, max_trajectories, short_side, stored_short_side
-        )
+        options = pairs(backend_option, "--backend-option")
+        generator = _generator(backend, options, frames, max_trajectories, short_side, stored_short_side)
         with progress_bar("tokenize") as report:
             for done, (each, path) in enumerate(planned):
                 report(done, len(planned))
@@ -76,11 +75,9 @@ def tokenize(
         told = [{"input": name, "error": reason} for name, reason in failures.items()]
         print_json({"outputs": written, "skipped": [str(path) for path in skipped], "failures": told})
     else:
-        rows = [
-            (one["output"], one["trajectories"], one["frames"], f"{one['bytes']:,}", one["seconds"]) for one in written
-        ]
-        if rows:
-            print_table(("file", "trajectories", "frames", "bytes", "seconds"), rows, left=("file",))
+        headings = ("output", "trajectories", "frames", "bytes", "seconds")
+        if written:
+            print_table(headings, [[one[name] for name in headings] for one in written], left=("output",))
         if skipped:
             tell(f"{len(skipped)} had a trajectories file already")
     tell_failures(failures)
@@ -123,7 +120,7 @@ def _tokenized(
         with written_whole(path) as part:
             part.write_bytes(clip.trajectories)
     except (ClipError, OSError) as error:
-        failures[media.source] = error.reason if isinstance(error, ClipError) else str(error)
+        failures[media.source] = str(error).removeprefix("decode: its media cannot be decoded: ")
         return None
     if clip.warning:
         tell(f"warning: {clip.warning}")

@@ -94,8 +94,8 @@ class VideoSearch:
     """Videos that are found by text, or by another video.
 
     Args:
-        model: A checkpoint of `TrajViTForContrastive` (a folder or a Hub id), a pair of model and `TrajViTProcessor`, or
-            an `EvaluatedModel`.
+        model: A checkpoint of `TrajViTForContrastive` (a folder or a Hub id), a pair of model and `TrajViTProcessor`,
+            or an `EvaluatedModel`.
         cache: Folder in which the index is kept. What it has of this very model is there at once; several models
             may share a folder, and know nothing of each other.
         num_frames: Frames sampled from each video; None for the processor's number.
@@ -353,7 +353,7 @@ def _require_count(top_k: int) -> None:
 
 
 def _seen_by_model(trajectories: Trajectories, grid: int) -> np.ndarray:
-    """The ids that keep a cell of the model's grid, where the numbers of the others close up (`Trajectories.resize`)."""
+    """The ids that keep a cell of the model's grid; the numbers of the others close up (`Trajectories.resize`)."""
     rows = (2 * np.arange(grid) + 1) * trajectories.height // (2 * grid)
     columns = (2 * np.arange(grid) + 1) * trajectories.width // (2 * grid)
     found = np.unique(trajectories.ids[:, rows[:, None], columns])
