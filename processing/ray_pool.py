@@ -18,6 +18,8 @@ JOBS_AT_ONCE = 4096
 """Jobs that Ray Data plans at a time; each is a block, of which its driver keeps some metadata."""
 
 _EXECUTOR = "StreamingExecutor"
+# Has `import trajvit` put off all that an actor may not need, as for the workers of `process_pool.py`.
+_ACTOR_ENVIRONMENT = {"env_vars": {"TRAJVIT_LAZY": "1"}}
 _SECONDS_TO_END = 30.0
 
 
@@ -109,6 +111,7 @@ class RayPool:
             compute=ray.data.ActorPoolStrategy(size=min(self.num_workers, len(lines))),
             num_cpus=1,
             num_gpus=self._gpus_per_worker,
+            runtime_env=_ACTOR_ENVIRONMENT,
         )
         # Closing it is what ends the execution.
         self._rows = iter(results.iter_rows())

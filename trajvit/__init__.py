@@ -1,5 +1,6 @@
 """TrajViT: a video encoder with one token per panoptic sub-object trajectory."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ __version__ = "0.1.0"
 # classes not at all: there the names, and those classes' knowledge of them, come when the first name is used. So it is
 # in the command `trajvit`, which answers at once, and imports PyTorch in those of its commands that need it.
 _is_command = Path(next(iter(sys.argv), "")).name in ("trajvit", "trajvit.exe")
-if TYPE_CHECKING or ("trajvit_lazy" not in sys._xoptions and not _is_command):
+# An actor of Ray can be given no option, but a variable.
+_is_lazy = "trajvit_lazy" in sys._xoptions or "TRAJVIT_LAZY" in os.environ or _is_command
+if TYPE_CHECKING or not _is_lazy:
     from trajvit.public_names import *  # noqa: F403 - the rooms are found from here on
     from trajvit.public_names import __all__ as __all__
 else:
