@@ -6,6 +6,7 @@ index.query("a dog runs", top_k=5)
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -241,11 +242,11 @@ class VideoSearch:
         path = os.path.abspath(video) if isinstance(video, (str, os.PathLike)) and "://" not in str(video) else None
         is_current = path is not None and self._index.hashes.get(path) == hash_of_item(MediaItem(path, path))
         if is_current and path not in self._index.failures:
-            return self._nearest(self._index.vectors[self._index.paths.index(str(path)), None], top_k)
+            return self._nearest(self._index.vectors[self._index.paths.index(str(path)), None], top_k)[0]
         inputs = self._inputs(video)
         with torch.inference_mode():
             pooled = self.model.model.get_video_features(**inputs, return_dict=True).pooler_output
-        return self._nearest(torch.nn.functional.normalize(pooled.float(), dim=-1), top_k)
+        return self._nearest(torch.nn.functional.normalize(pooled.float(), dim=-1).cpu(), top_k)[0]
 
     def objects(self, text: str, video: Any, top_k: int = 3) -> list[ObjectHit]:
         """The trajectories of one video that are most similar to a text, best first.
@@ -288,7 +289,10 @@ class VideoSearch:
         extraction = replace(self._extraction, on_items=count)
         for begin in range(0, len(items), VIDEOS_PER_FILE):
             block = items[begin : begin + VIDEOS_PER_FILE]
-            embed_media(self.model, block, extraction, self.num_frames)
+            with warnings.catch_warnings():
+                # Here it costs nothing that trajectories are not stored: no video is read twice.
+                warnings.filterwarnings("ignore", "a sample has no stored trajectories")
+                embed_media(self.model, block, extraction, self.num_frames)
             # Where a file has changed since its hash was taken, the features have another name, and the block waits for
             # the next time.
             paths = tuple(str(item.media) for item in block)
