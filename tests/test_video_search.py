@@ -8,6 +8,8 @@ import torch
 from cli_runs import noise, write_videos
 from evaluated_models import make_contrastive, make_processor, moving_square
 from numbered_videos import write_video
+from safetensors.torch import load_file
+from video_search import fill
 
 from trajvit.evaluation import feature_extraction
 from trajvit.evaluation.checkpoint_loading import CheckpointError
@@ -61,6 +63,22 @@ def test_hits_are_ordered_by_the_models_similarities(model, tmp_path):
         assert [hit.path for hit in found] == [index.paths[position] for position in order]
         assert [hit.score for hit in found] == pytest.approx([float(row[position]) for position in order], abs=1e-5)
     assert [hit.path for hit in index.query(texts[0], top_k=2)] == [hit.path for hit in index.query(texts, top_k=2)[0]]
+
+
+def test_many_videos_are_ranked_as_by_a_plain_product(model, tmp_path):
+    index = VideoSearch(model, tmp_path / "cache")
+    fill(index, 200, 16)
+    opened = VideoSearch(model, tmp_path / "cache")
+    assert len(opened) == 200
+    stored = [load_file(path) for path in (tmp_path / "cache").rglob("*.safetensors")]
+    assert sorted(len(tensors["features"]) for tensors in stored) == [8, 64, 64, 64]
+    with torch.no_grad():
+        text = model[0].get_text_features(**model[1](text=["a red star"])).pooler_output
+    scores = (opened._index.vectors @ torch.nn.functional.normalize(text, dim=-1)[0]).tolist()
+    expected = sorted(zip(scores, map(str, opened.paths), strict=True), reverse=True)[:7]
+    found = opened.query("a red star", top_k=7)
+    assert [str(hit.path) for hit in found] == [path for _, path in expected]
+    assert [hit.score for hit in found] == pytest.approx([score for score, _ in expected], abs=1e-6)
 
 
 def test_only_what_is_new_or_has_changed_is_read(model, tmp_path, read):

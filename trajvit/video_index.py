@@ -99,12 +99,11 @@ class VideoIndex:
             self._take(segment)
         self._read_state = state
 
-    def put(self, segment: Segment) -> bool:
-        """Add videos whose features the store has, and save that. False where it has not all of them."""
-        known = self._take(segment)
-        if known:
+    def put(self, segments: Iterable[Segment]) -> None:
+        """Add videos and save that; those of segments whose features the store does not have are left out."""
+        taken = [self._take(segment) for segment in segments]
+        if any(taken):
             self._save()
-        return known
 
     def remove(self, paths: Iterable[str]) -> None:
         """Take videos out, and remove files of features of which no video is left."""

@@ -296,7 +296,7 @@ class VideoSearch:
             # Where a file has changed since its hash was taken, the features have another name, and the block waits for
             # the next time.
             paths = tuple(str(item.media) for item in block)
-            self._index.put(Segment(tuple(hashes[begin : begin + VIDEOS_PER_FILE]), paths))
+            self._index.put([Segment(tuple(hashes[begin : begin + VIDEOS_PER_FILE]), paths)])
 
     def _inputs(self, video: Any, **settings: Any) -> Any:
         wanted = {} if self.num_frames is None else {"num_frames": self.num_frames}
