@@ -27,7 +27,7 @@ from trajvit.command_conventions import (
 )
 
 if TYPE_CHECKING:
-    from trajvit.video_search import Hit, IndexReport, ObjectHit, VideoSearch
+    from trajvit.video_search import IndexReport, ObjectHit, VideoSearch
 
 
 def search(
@@ -94,10 +94,12 @@ def search(
     if not len(index):
         tell_failures(failures)
         raise ValueError(f"{folder} has no video that can be used; expected some, in mp4, webm, mkv, mov, avi, ...")
-    found = []
+    found: list[dict[str, Any]] = []
     for kind, query in queries:
         hits = index.query(query, top) if kind == "text" else index.query_by_video(query, top)
-        found.append({kind: query, "hits": [_told(index, hit, query, objects * (kind == "text")) for hit in hits]})
+        found.append({kind: query, "hits": [{"path": str(hit.path), "score": round(hit.score, 4)} for hit in hits]})
+    if objects:
+        _find_objects(index, found, objects)
     if as_json:
         counts = {name: getattr(report, name) for name in ("new", "changed", "removed", "unchanged")}
         told = [{"input": name, "error": why} for name, why in failures.items()]
@@ -111,11 +113,13 @@ def search(
         raise typer.Exit(FAILED)
 
 
-def _told(index: "VideoSearch", hit: "Hit", text: str, objects: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"path": str(hit.path), "score": round(hit.score, 4)}
-    if objects:
-        told["objects"] = [_object(each) for each in index.objects(text, hit.path, objects)]
-    return told
+def _find_objects(index: "VideoSearch", found: list[dict[str, Any]], count: int) -> None:
+    """Add the trajectories that fit best to the videos that texts have found."""
+    wanted = [(query["text"], hit) for query in found if "text" in query for hit in query["hits"]]
+    with progress_bar("read objects") as report:
+        for done, (text, hit) in enumerate(wanted):
+            report(done, len(wanted))
+            hit["objects"] = [_object(each) for each in index.objects(text, hit["path"], count)]
 
 
 def _object(hit: "ObjectHit") -> dict[str, Any]:
