@@ -28,10 +28,10 @@ class ConfigWithPipelines(PreTrainedConfig):
         """Tasks of the model, beside those of transformers."""
         return ("video-feature-extraction",)
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
         """As for every configuration; one that carries its code names its pipelines too."""
         if self._auto_class is None:
-            super().save_pretrained(save_directory, **kwargs)
+            super().save_pretrained(save_directory, push_to_hub, **kwargs)
             return
         own = {
             task: {"impl": f"{_MODULE}.{_IMPLEMENTATIONS[task]}", "pt": ["AutoModel"], "type": "multimodal"}
@@ -40,7 +40,7 @@ class ConfigWithPipelines(PreTrainedConfig):
         before = getattr(self, "custom_pipelines", {})
         self.custom_pipelines = {**before, **own}
         try:
-            super().save_pretrained(save_directory, **kwargs)
+            super().save_pretrained(save_directory, push_to_hub, **kwargs)
         finally:
             self.custom_pipelines = before
             if not before:

@@ -18,8 +18,11 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 PIXELS, MAPS = "pixel_values_videos", "trajectory_maps"
 TRAJECTORY_MASK, FRAME_MASK = "trajectory_attention_mask", "frame_attention_mask"
 
+# Its annotations know neither flags that are set nor methods with arguments of their own.
+_Pipeline: Any = Pipeline
 
-class VideoPipeline(Pipeline):
+
+class VideoPipeline(_Pipeline):
     """What the pipelines for videos have in common: their inputs, and how these become a batch.
 
     A list is a batch of videos, as in every pipeline; a video given as a list of its frames goes inside one. Keyword
@@ -31,6 +34,10 @@ class VideoPipeline(Pipeline):
     _load_tokenizer: bool | None = False
     _load_image_processor = False
     _load_feature_extractor = False
+
+    model: Any
+    processor: Any
+    video_processor: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
