@@ -60,6 +60,8 @@ def tokenizer(tmp_path_factory):
 def test_the_public_names():
     assert set(trajvit.__all__) == NAMES
     assert all(hasattr(trajvit, name) for name in NAMES)
+    assert trajvit.VideoSearch is importlib.import_module("trajvit.video_search").VideoSearch
+    assert not hasattr(trajvit, "Trajectory")
 
 
 def test_from_a_video_and_texts_to_similarities_and_back_from_disk(clip, tokenizer, tmp_path):

@@ -22,10 +22,13 @@ _is_lazy = "trajvit_lazy" in sys._xoptions or "TRAJVIT_LAZY" in os.environ or _i
 if TYPE_CHECKING or not _is_lazy:
     from trajvit.public_names import *  # noqa: F403 - the rooms are found from here on
     from trajvit.public_names import __all__ as __all__
-else:
+if TYPE_CHECKING:
+    from trajvit.video_search import VideoSearch as VideoSearch
 
-    def __getattr__(name: str) -> Any:
-        from importlib import import_module
 
-        # As a statement, this import would ask the package for the name of the module, and so this function.
-        return getattr(import_module("trajvit.public_names"), name)
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    # `VideoSearch` brings along how evaluation reads media, so it always waits until it is wanted. As a statement, this
+    # import would ask the package for the name of the module, and so this function.
+    return getattr(import_module("trajvit.video_search" if name == "VideoSearch" else "trajvit.public_names"), name)
