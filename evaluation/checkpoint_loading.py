@@ -1,7 +1,8 @@
 """A checkpoint as evaluations use it: the model, its processor, and a fingerprint that tells one from another."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from trajvit.modeling_trajvit import TrajViTForContrastive
@@ -101,9 +103,10 @@ def load_contrastive(
             f"{checkpoint} is a checkpoint of model_type={model_type!r}; expected 'trajvit_contrastive', whose text "
             "tower this evaluation needs"
         )
-    loaded: Any = TrajViTForContrastive.from_pretrained(
-        checkpoint, dtype=dtype, output_loading_info=True, **hub_options
-    )
+    with _readable(checkpoint):
+        loaded: Any = TrajViTForContrastive.from_pretrained(
+            checkpoint, dtype=dtype, output_loading_info=True, **hub_options
+        )
     model, info = loaded
     _require_weights(checkpoint, sorted(info["missing_keys"]))
     processor = _loaded(TrajViTProcessor, checkpoint, hub_options)
@@ -129,7 +132,8 @@ def load_tower(
         CheckpointError: There is none, it lacks weights, or the tower cannot localise.
     """
     _config_of(checkpoint, hub_options)
-    tower, lacking = load_vision_tower(checkpoint, **hub_options)
+    with _readable(checkpoint):
+        tower, lacking = load_vision_tower(checkpoint, **hub_options)
     _require_weights(checkpoint, lacking)
     if for_regions:
         tower = with_regions(tower)
@@ -165,6 +169,18 @@ def model_name(checkpoint: str) -> str:
         return checkpoint
     path = path.resolve()
     return f"{path.parent.name}/{path.name}" if path.name == "model" else path.name
+
+
+@contextmanager
+def _readable(checkpoint: str) -> Iterator[None]:
+    """Weights that are missing or damaged are told with the checkpoint's name."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{checkpoint} has no weights that can be read ({str(error).splitlines()[0]}); expected what "
+            "save_pretrained writes"
+        ) from error
 
 
 def _require_weights(checkpoint: str, lacking: Sequence[str]) -> None:

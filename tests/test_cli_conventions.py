@@ -27,7 +27,7 @@ def test_help_and_version():
     done = trajvit("--version")
     assert (done.exit_code, done.stdout) == (0, f"trajvit {__version__}\n")
     commands = typer.main.get_command(app).commands
-    assert set(commands) >= COMMANDS - {"app"}
+    assert set(commands) == COMMANDS
     for name, command in commands.items():
         assert trajvit(name, "--help").exit_code == 0
         assert command.help.strip()

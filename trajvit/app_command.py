@@ -4,6 +4,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from trajvit.command_conventions import know_models
+
 
 def app(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
@@ -28,6 +30,7 @@ def app(
 
     if find_spec("gradio") is None:
         raise ImportError("The web page needs gradio: pip install 'trajvit[app]'")
+    know_models()
     from trajvit.web_limits import PageLimits
     from trajvit.web_page import Page, PageSettings
 

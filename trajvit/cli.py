@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from trajvit import __version__
+from trajvit.app_command import app as web_page
 from trajvit.command_conventions import in_order, print_line
 from trajvit.doctor_command import doctor
 from trajvit.draw_command import draw
@@ -17,6 +18,7 @@ from trajvit.tokenize_command import tokenize
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for _command in (tokenize, draw, embed, search, generate, info, doctor):
     app.command()(in_order(_command))
+app.command("app")(in_order(web_page))
 
 
 def _show_version(wanted: bool) -> None:

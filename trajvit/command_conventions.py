@@ -234,7 +234,7 @@ def ending_in_order(stopped: str = "Stopped.") -> Iterator[None]:
     except Exception as error:
         if not _is_expected(error):
             raise
-        tell_error(_described(error))
+        tell_error(described(error))
         raise typer.Exit(FAILED) from error
     finally:
         if is_main:
@@ -251,7 +251,8 @@ def _is_expected(error: Exception) -> bool:
     )
 
 
-def _described(error: Exception) -> str:
+def described(error: Exception) -> str:
+    """What an error says, without Python's numbers."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error)

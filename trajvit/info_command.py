@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajvit.command_conventions import FAILED, JsonOption, print_facts, print_json, tell_failures
+from trajvit.command_conventions import FAILED, JsonOption, described, print_facts, print_json, tell_failures
 
 
 def info(
@@ -27,7 +27,7 @@ def info(
         try:
             found.append(_facts(path))
         except (OSError, ValueError) as error:
-            failures[path] = str(error)
+            failures[path] = described(error)
     if as_json:
         # One thing is an object, several are a list: what is wanted of one is read without an index.
         told = [{"input": name, "error": why} for name, why in failures.items()]

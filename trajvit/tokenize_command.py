@@ -15,6 +15,7 @@ from trajvit.command_conventions import (
     MaxTrajectoriesOption,
     MediaOption,
     ShortSideOption,
+    described,
     pairs,
     print_json,
     print_table,
@@ -120,7 +121,7 @@ def _tokenized(
         with written_whole(path) as part:
             part.write_bytes(clip.trajectories)
     except (ClipError, OSError) as error:
-        failures[media.source] = str(error).removeprefix("decode: its media cannot be decoded: ")
+        failures[media.source] = described(error).removeprefix("decode: its media cannot be decoded: ")
         return None
     if clip.warning:
         tell(f"warning: {clip.warning}")
