@@ -9,7 +9,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 ROOMS := modeling_trajvit processing training evaluation
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m trajvit.demo $(if $(VIDEO),--video "$(VIDEO)") --output "$(OUTPUT)"
@@ -24,9 +24,18 @@ lint: $(VENV)/.installed-dev
 
 # mypy does not follow an import hook, so it is shown the rooms under one `trajvit` folder, as a wheel installs them.
 types: $(VENV)/.installed-dev
-	rm -rf build/types && mkdir -p build/types/trajvit
-	ln -s $(abspath $(wildcard trajvit/*.py) $(ROOMS)) build/types/trajvit/
+	$(call link_rooms,build/types)
 	MYPYPATH=build/types $(BIN)/mypy -p trajvit
+
+define link_rooms
+rm -rf $(1) && mkdir -p $(1)/trajvit
+ln -s $(abspath $(wildcard trajvit/*.py) $(ROOMS)) $(1)/trajvit/
+endef
+
+# The site, into build/site: a link or a name that leads nowhere is an error. It reads the code and does not import it.
+docs: $(VENV)/.installed-docs
+	$(call link_rooms,build/linked)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
@@ -53,6 +62,10 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	@$(CHECK_OPENCV)
 	touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(PIP) -e '.[docs]'
+	touch $@
 
 clean:
 	rm -rf build dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache

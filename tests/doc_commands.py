@@ -146,7 +146,8 @@ def _check_trajvit(arguments: list[str]) -> None:
 def _check_hf(arguments: list[str]) -> None:
     from huggingface_hub.cli.hf import app
 
-    _check_click(typer.main.get_command(app), arguments)
+    # Of one release a Typer, of another the group that it makes.
+    _check_click(app if hasattr(app, "commands") else typer.main.get_command(app), arguments)
 
 
 def _check_ray(arguments: list[str]) -> None:

@@ -1,7 +1,7 @@
 """Every code block of README.md, CONTRIBUTING.md and docs runs, or could be run as it is written.
 
 Python, and commands of this package, run page by page in a folder of small files (`doc_folder.py`). What installs,
-needs a cluster or measures for minutes is parsed by its own parser; so is what a page marks as `checked`, with the reason.
+needs a cluster or measures for minutes is parsed by its own parser; so is what a page marks as `checked`, with why.
 """
 
 import json
