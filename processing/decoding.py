@@ -118,7 +118,7 @@ def iterate_video(
 def source_name(source: Any) -> str:
     """How messages call a source: its path or URL, or what kind of object it is."""
     if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source) if source else "the empty path"
+        return _printable(os.fsdecode(source)) if source else "the empty path"
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"the video of {len(source)} bytes"
     if isinstance(source, (list, tuple)):
@@ -128,6 +128,11 @@ def source_name(source: Any) -> str:
     if hasattr(source, "read"):
         return f"the file object {getattr(source, 'name', type(source).__name__)}"
     return f"the {type(source).__name__}"
+
+
+def _printable(path: str) -> str:
+    """A path on one line that any terminal takes: new lines and bytes that are no text are escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in path)
 
 
 def _take(
@@ -189,9 +194,14 @@ def _opener(source: Any, name: str) -> Any:
     if _is_url(source):
         return lambda: source
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if not path.is_file():
-            found = "is no regular file" if path.exists() else "does not exist"
+        path = Path(os.fsdecode(source))
+        try:
+            is_file = path.is_file()
+            found = "is no regular file" if is_file or path.exists() else "does not exist"
+        # Names that are too long or hold a zero byte, folders that are closed to us.
+        except (OSError, ValueError) as error:
+            is_file, found = False, f"cannot be looked for ({getattr(error, 'strerror', None) or error})"
+        if not is_file:
             raise VideoDecodingError(f"{name} {found}; expected a video or image file")
         return lambda: str(path)
     if isinstance(source, (bytes, bytearray, memoryview)):

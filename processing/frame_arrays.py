@@ -92,7 +92,7 @@ def _is_tensor(source: Any) -> bool:
 def _frames_of(source: Any, name: str, data_format: str | None) -> Any:
     """A sequence of (H, W, C) arrays in their own type."""
     if is_pil_image(source):
-        return [pil_to_rgb(source)]
+        return [pil_to_rgb(source, name)]
     if not is_frame_array(source):
         raise VideoDecodingError(
             f"{name} is of type {type(source).__name__}; expected a NumPy array, a PyTorch tensor or a PIL image"
@@ -164,13 +164,16 @@ def _require_one_size(frames: Sequence[Any], name: str) -> None:
             )
 
 
-def pil_to_rgb(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 of a PIL image of any mode, upright by its EXIF orientation, transparency laid over white."""
+def pil_to_rgb(image: Any, name: str = "the PIL image") -> np.ndarray:
+    """(H, W, 3) uint8 of a PIL image of any mode, upright by its EXIF orientation, transparency laid over white.
+
+    Raises `VideoDecodingError`, with the image's name, if it holds floats outside 0..1.
+    """
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        return _to_rgb(np.asarray(image)[..., None], "a PIL image of mode F")
+        return _to_rgb(np.asarray(image)[..., None], name)
     if image.mode.startswith("I"):
         # 16-bit greyscale: PIL's own conversion would clip at 255.
         grey = (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)

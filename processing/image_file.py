@@ -69,7 +69,7 @@ class ImageFile(Sequence[np.ndarray]):
         # Step by step, as the frames were found: none can then fail that did not before.
         while self._position < position:
             self._step()
-        return pil_to_rgb(self._image)
+        return pil_to_rgb(self._image, self._name)
 
     def close(self) -> None:
         """Close the file where Pillow opened it; a file object stays open."""

@@ -36,6 +36,16 @@ _TAG_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__versio
 # FFmpeg's demuxers for text art take any text file for a video.
 _TEXT_ART_CODECS = frozenset({"ansi", "bintext", "xbin", "idf"})
 
+# Files that name other files or addresses, which FFmpeg would read: a video must not reach for what is not in it.
+_LISTS_OF_FILES = frozenset({"concat", "dash", "hls", "image2", "imf", "rtsp", "sdp", "webm_dash_manifest"})
+_SELF_CONTAINED = {"format_whitelist": ",".join(sorted(av.formats_available - _LISTS_OF_FILES))}
+
+MAX_FRAMES = 2**22
+"""Most frames of a video that is sampled, 48 hours at 24 per second: a server may send without end."""
+
+MAX_FRAME_PIXELS = 2**27
+"""Most pixels of a frame, 16,384 x 8,192: a small file may tell of frames that fill the memory."""
+
 
 class _FrameMissing(Exception):
     """A frame that the packets promise does not come out of the decoder."""
@@ -81,8 +91,13 @@ class VideoFile:
                     num_hidden += 1
                 elif packet.size > 0:
                     shown.append((packet.pts, packet.dts, packet.is_keyframe))
+                if len(shown) > MAX_FRAMES:
+                    raise VideoDecodingError(
+                        f"{name} has more than {MAX_FRAMES} frames, or no end; expected fewer to sample from "
+                        "(iterate_video reads videos of any length)"
+                    )
             if not shown:
-                raise VideoDecodingError(f"{name} has a video stream ({stream.codec_context.name}) without any frame")
+                raise _without_frames(name, stream)
             self._rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
             self._time_base = float(stream.time_base)
             self._start = None if container.start_time is None else container.start_time / av.time_base
@@ -237,6 +252,8 @@ def frames_in_turn(
                 seconds = max(frame.time - start, -np.inf if seconds is None else seconds)
             if pace.picks(seconds):
                 yield TimedFrame(number, seconds, _converted(convert, frame, name))
+        if count.num_shown == 0:
+            raise _without_frames(name, stream)
         num_expected = max(stream.frames - count.num_hidden, count.num_shown)
     if count.num_decoded == 0:
         raise VideoDecodingError(f"{name} is damaged: none of its {num_expected} frames can be decoded")
@@ -275,12 +292,16 @@ class _PacketCount:
 @contextmanager
 def _open(opener: Callable[[], str | BinaryIO], name: str, threads: int | None = None) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream that is neither a cover picture nor text."""
+    source = opener()
+    # FFmpeg keeps what an address leads to away from this machine's files by itself.
+    options = {} if isinstance(source, str) and "://" in source else _SELF_CONTAINED
     try:
-        container = av.open(opener(), timeout=URL_TIMEOUT_SECONDS, **_TAG_OPTIONS)
+        container = av.open(source, timeout=URL_TIMEOUT_SECONDS, options=options, **_TAG_OPTIONS)
     except (av.error.FFmpegError, OSError) as error:
+        is_list = options and isinstance(error, av.error.ArgumentError)
+        reason = "it may list other files, which are not followed" if is_list else error.strerror or error
         raise VideoDecodingError(
-            f"{name} cannot be opened ({error.strerror or error}); expected a video or an image that FFmpeg "
-            "or Pillow can read"
+            f"{name} cannot be opened ({reason}); expected a video or an image that FFmpeg or Pillow can read"
         ) from error
     with container:
         stream = _video_stream(container, name)
@@ -303,7 +324,18 @@ def _video_stream(container: Any, name: str) -> Any:
         raise VideoDecodingError(f"{name} has no video stream ({found}); expected one")
     if streams[0].codec_context is None:
         raise VideoDecodingError(f"{name} holds video of a codec that this build of FFmpeg cannot decode")
+    codec = streams[0].codec_context
+    if codec.width * codec.height > MAX_FRAME_PIXELS:
+        raise VideoDecodingError(
+            f"{name} has frames of {codec.width} x {codec.height} pixels; expected at most {MAX_FRAME_PIXELS} in all"
+        )
+    # The stream itself may tell another size later.
+    codec.options = {**codec.options, "max_pixels": str(MAX_FRAME_PIXELS)}
     return streams[0]
+
+
+def _without_frames(name: str, stream: Any) -> VideoDecodingError:
+    return VideoDecodingError(f"{name} has a video stream ({stream.codec_context.name}) without any frame")
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
