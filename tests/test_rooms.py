@@ -91,6 +91,12 @@ def test_no_file_shadows_a_library_or_is_nameless(path):
     assert path.stem.strip("_") not in {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
+def test_models_and_processing_share_no_file_name():
+    """A checkpoint carries the code of both in one folder."""
+    models, processing = ({path.name for path in (ROOT / room).glob("*.py")} for room in ROOMS[:2])
+    assert models & processing == {"__init__.py"}
+
+
 def test_importing_the_face_stays_light():
     code = f"import sys, trajvit; print(','.join(m for m in {HEAVY!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
