@@ -73,6 +73,8 @@ def _check_click(command, arguments: list[str]) -> None:
         assert arguments, f"{command.name}: a sub-command is missing"
         assert arguments[0] in command.commands, f"there is no {arguments[0]!r} in {sorted(command.commands)}"
         command, arguments = command.commands[arguments[0]], arguments[1:]
+        if hasattr(command, "materialize"):  # how `hf` puts off its imports
+            command = command.materialize()
     command.make_context(command.name or "", list(arguments))
 
 
