@@ -23,14 +23,17 @@ _LOGO = (
 )
 
 STYLE = """
-.gradio-container {max-width: 1180px !important; margin: 0 auto !important;}
+.gradio-container {width: 100% !important; max-width: 1180px !important; margin: 0 auto !important;}
+#source video {max-height: 240px; object-fit: contain;}
+.tv-empty p {margin: .4rem 0 0;}
 .tv-head h1 {font-size: 2rem; font-weight: 750; letter-spacing: -.02em; margin: .4rem 0 .1rem;}
 .tv-head p, .tv-note {color: var(--body-text-color-subdued); max-width: 46rem; margin: 0;}
 .tv-note {font-size: .88rem; line-height: 1.45;}
 .tv-empty {text-align: center; padding: 2.2rem 1rem; border: 1px dashed var(--border-color-primary);
   border-radius: 14px; color: var(--body-text-color-subdued);}
-.tv-empty svg {width: 110px; fill: none; stroke-width: 5; stroke-linecap: round;}
+.tv-empty svg {display: block; margin: 0 auto; width: 110px; fill: none; stroke-width: 5; stroke-linecap: round;}
 .tv-empty .a {stroke: #0f9d8a;} .tv-empty .b {stroke: #e07a3f;}
+.tv-empty circle.a {fill: #0f9d8a;} .tv-empty circle.b {fill: #e07a3f;}
 .tv-facts {display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; margin: .2rem 0;}
 .tv-facts b {font-size: 1.25rem; font-variant-numeric: tabular-nums; display: block;}
 .tv-facts span {color: var(--body-text-color-subdued); font-size: .85rem;}
@@ -46,7 +49,9 @@ STYLE = """
 .tv-strip figure {margin: 0; flex: none;} .tv-strip img {border-radius: 10px; width: 96px; height: 96px;}
 .tv-strip figcaption {font-size: .8rem; text-align: center; color: var(--body-text-color-subdued);}
 .tv-cost {width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;}
-.tv-cost td, .tv-cost th {padding: .5rem .4rem; border-bottom: 1px solid var(--border-color-primary);
+.tv-cost, .tv-cost tr {border: 0 !important;}
+.tv-cost td {padding: .5rem .4rem; border: 0 solid var(--border-color-primary) !important;
+  border-bottom-width: 1px !important;
   text-align: left; vertical-align: middle;}
 .tv-cost .bar {height: .8rem; border-radius: 99px; min-width: 4px;}
 .tv-cost .ours {background: #0f9d8a;} .tv-cost .theirs {background: #9aa7b1;}

@@ -200,7 +200,11 @@ class Page:
         return str(copy), None
 
     def _analyse(
-        self, source: str | None, stored: str | None, request: gr.Request, progress: gr.Progress = gr.Progress()
+        self,
+        source: str | None,
+        stored: str | None,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio looks for it
     ) -> tuple:
         with _told():
             session = _session(request)

@@ -183,6 +183,7 @@ def analyse(
     Raises:
         VisitorError: The video is outside the limits or cannot be decoded, or the trajectories are not its own.
     """
+    report = _only_forward(report)
     report(0.02, "Looking at the file")
     limits.check_file(source)
     given = None if stored is None else _stored_trajectories(stored)
@@ -227,6 +228,18 @@ def _drawn(video: VideoFrames, trajectories: Trajectories, parent: Path, report:
     timeline(trajectories, path=folder / "timeline.png")
     trajectories.save(folder / "video.traj.png")
     return VisitorVideo(folder, frames, overlay, trajectories, rate)
+
+
+def _only_forward(report: Report) -> Report:
+    """Stages may come more than once, for each clip of a video; a bar that goes back would be no help."""
+    furthest = 0.0
+
+    def told(share: float, stage: str) -> None:
+        nonlocal furthest
+        furthest = max(furthest, share)
+        report(furthest, stage)
+
+    return told
 
 
 def _share(stage: str, done: int, total: int) -> float:
