@@ -226,7 +226,7 @@ def ending_in_order(stopped: str = "Stopped.") -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _end) if is_main else None
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _shown_warning  # type: ignore[assignment]
+            warnings.showwarning = _shown_warning
             yield
     except KeyboardInterrupt:
         tell(stopped)

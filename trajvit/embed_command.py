@@ -97,7 +97,8 @@ def _vectors(
     from trajvit.media_embedding import embedding_batches
 
     items = [MediaItem(media.source, media.source) for media in found]
-    vectors, failures = {}, {}
+    vectors: dict[str, torch.Tensor] = {}
+    failures: dict[str, str] = {}
     with progress_bar("embed") as report:
         report(0, len(items))
         for own, lost in embedding_batches(model, items, batch_size, workers, frames):

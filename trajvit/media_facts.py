@@ -40,6 +40,7 @@ def _video_facts(source: str) -> dict[str, Any] | None:
                 return None
             stream = container.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
+            seconds: float | None
             if stream.duration is not None and stream.time_base is not None:
                 seconds = float(stream.duration * stream.time_base)
             else:

@@ -52,6 +52,7 @@ class VideoIndex:
     def __init__(self, folder: Path):
         self.folder = folder
         self._read_state: Any = None
+        self._rows: list[torch.Tensor] = []
         self._forget()
         self.read()
 
@@ -127,7 +128,7 @@ class VideoIndex:
     def _forget(self) -> None:
         self._segments: list[Segment] = []
         self._files: dict[tuple[str, ...], Path] = {}
-        self._rows: list[torch.Tensor] = []
+        self._rows = []
         self.hashes: dict[str, str] = {}
         self.failures: dict[str, str] = {}
         self.paths: list[str] = []

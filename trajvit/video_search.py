@@ -7,7 +7,7 @@ index.query("a dog runs", top_k=5)
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -210,9 +210,9 @@ class VideoSearch:
     def query(self, text: str, top_k: int = 5) -> list[Hit]: ...
 
     @overload
-    def query(self, text: Sequence[str], top_k: int = 5) -> list[list[Hit]]: ...
+    def query(self, text: list[str] | tuple[str, ...], top_k: int = 5) -> list[list[Hit]]: ...
 
-    def query(self, text: str | Sequence[str], top_k: int = 5) -> list[Hit] | list[list[Hit]]:
+    def query(self, text: str | list[str] | tuple[str, ...], top_k: int = 5) -> list[Hit] | list[list[Hit]]:
         """The videos that are most similar to a text, best first; for a list of texts a list for each.
 
         There are fewer than `top_k` where the index has fewer. Equally similar ones come in the order in which they
