@@ -61,7 +61,7 @@ $(VENV)/.installed-dev: setup.cfg pyproject.toml | $(VENV)/bin/python
 	SAM2_BUILD_CUDA=0 $(PIP) --no-deps --no-build-isolation sam2
 	$(PIP) -e '.[dev]'
 	@$(CHECK_OPENCV)
-	touch $(VENV)/.installed $@
+	touch $(VENV)/.installed $(VENV)/.installed-docs $@
 
 $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[docs]'
