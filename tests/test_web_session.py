@@ -159,6 +159,16 @@ def test_uploads_outside_the_limits_are_refused_in_words(clip, tmp_path):
         with pytest.raises(VisitorError, match=message) as refused:
             LIMITS.check_file(tmp_path / f"{name}.mp4")
         assert str(tmp_path) not in str(refused.value)
+    write = av.open(str(tmp_path / "camera.avi"), "w")
+    stream = write.add_stream("mpeg4", rate=8)
+    stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+    for frame in moving_square():
+        write.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+    write.mux(stream.encode())
+    write.close()
+    LIMITS.check_file(tmp_path / "camera.avi")
+    with pytest.raises(VisitorError, match=r"lasts 2.0 s; at most 1 s"):
+        PageLimits(seconds=1).check_file(tmp_path / "camera.avi")
     for limits, message in ((PageLimits(pixels=1000), "128 x 96"), (PageLimits(source_frames=8), "more than 8 frames")):
         with pytest.raises(VisitorError, match=message):
             limits.check_file(clip)

@@ -20,6 +20,7 @@ _CONTAINER_MARKS = (
     (0, b"GIF89a"),
 )
 _WANTED = "Expected a video, for example MP4, WebM, MOV or AVI."
+_DAMAGED = "This video is damaged, or breaks off: it cannot be opened. Please try another."
 
 
 class VisitorError(ValueError):
@@ -104,19 +105,25 @@ def _measures(path: Path) -> tuple[int, int, int, float]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
+                if not container.streams.audio:
+                    raise VisitorError(_DAMAGED)
                 raise VisitorError("This file has sound but no picture. " + _WANTED)
             stream = container.streams.video[0]
             if stream.codec_context is None or not stream.codec_context.width:
                 raise VisitorError("This video cannot be decoded here. Please convert it to MP4 (H.264).")
             first, last, frames = math.inf, -math.inf, 0
             for packet in container.demux(stream):
-                if packet.size and packet.pts is not None:
-                    frames += 1
-                    first, last = min(first, packet.pts), max(last, packet.pts + (packet.duration or 0))
-            seconds = float((last - first) * stream.time_base) if frames and stream.time_base else 0.0
+                frames += packet.size > 0
+                # AVI files tell the time of decoding alone.
+                shown = packet.dts if packet.pts is None else packet.pts
+                if packet.size and shown is not None:
+                    first, last = min(first, shown), max(last, shown + (packet.duration or 0))
+            if not frames:
+                raise VisitorError(_DAMAGED)
+            seconds = float((last - first) * stream.time_base) if last >= first and stream.time_base else 0.0
             return stream.codec_context.width, stream.codec_context.height, frames, seconds
     except (av.error.FFmpegError, IndexError) as error:
-        raise VisitorError("This video is damaged, or breaks off: it cannot be opened. Please try another.") from error
+        raise VisitorError(_DAMAGED) from error
 
 
 def _length(seconds: float) -> str:

@@ -180,7 +180,7 @@ class Page:
             example.click(self._example, None, [source, stored], **quiet).success(
                 self._analyse, [source, stored], shown, show_progress_on=status, **{**heavy, "show_progress": "full"}
             )
-            source.upload(self._look_at, source, None, **{**quiet, "show_progress": "hidden"})
+            source.upload(self._look_at, source, source, **{**quiet, "show_progress": "hidden"})
             position.release(self._show_frame, [position, number], frame, **quiet)
             frame.select(self._pick, position, number, **quiet)
             number.change(self._follow, [number, position], [frame, followed, strip], **heavy)
@@ -188,9 +188,14 @@ class Page:
             blocks.unload(self._leave)
         return blocks
 
-    def _look_at(self, source: str | None, request: gr.Request) -> None:
-        with _told():
+    def _look_at(self, source: str | None, request: gr.Request) -> Any:
+        # A warning and not an error, which gradio would lay over the place where another video is chosen.
+        try:
             self.settings.limits.check_file(self.visits.admit(_session(request), source))
+        except VisitorError as error:
+            gr.Warning(html.escape(str(error)), duration=12, title="Sorry")
+            return None
+        return gr.skip()
 
     def _example(self) -> tuple[str, None]:
         # A copy for each visitor, because what they sent is deleted with them.
