@@ -3,6 +3,7 @@
 An item that cannot be used is left out of its batch and named with the reason; the others are not lost.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,5 +149,7 @@ def _start_worker(worker: int) -> None:
     import cv2
 
     keep_memory()
+    # What is said of training: features are computed once, so that no sample is read again.
+    warnings.filterwarnings("ignore", "a sample has no stored trajectories")
     # Torch's DataLoader does the same for torch.
     cv2.setNumThreads(1)
