@@ -48,11 +48,8 @@ STYLE = """
 .tv-strip {display: flex; gap: .5rem; overflow-x: auto; padding-bottom: .4rem;}
 .tv-strip figure {margin: 0; flex: none;} .tv-strip img {border-radius: 10px; width: 96px; height: 96px;}
 .tv-strip figcaption {font-size: .8rem; text-align: center; color: var(--body-text-color-subdued);}
-.tv-cost {width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;}
-.tv-cost, .tv-cost tr {border: 0 !important;}
-.tv-cost td {padding: .5rem .4rem; border: 0 solid var(--border-color-primary) !important;
-  border-bottom-width: 1px !important;
-  text-align: left; vertical-align: middle;}
+.tv-cost {display: grid; grid-template-columns: auto auto auto minmax(80px, 1fr); gap: .8rem 1rem;
+  align-items: center; max-width: 46rem; margin: .4rem 0 1rem; font-variant-numeric: tabular-nums;}
 .tv-cost .bar {height: .8rem; border-radius: 99px; min-width: 4px;}
 .tv-cost .ours {background: #0f9d8a;} .tv-cost .theirs {background: #9aa7b1;}
 """
@@ -124,11 +121,11 @@ def cost_table(ours: VideoCost, theirs: VideoCost) -> str:
         for label, value, style in (("TrajViT", own, "ours"), ("ViT3D", other, "theirs")):
             width = 100 * value / max(own, other)
             rows.append(
-                f'<tr><td>{name}</td><td>{label}</td><td><b>{value:,.0f}</b></td><td style="width:50%">'
-                f'<div class="bar {style}" style="width:{width:.1f}%"></div></td></tr>'
+                f"<span>{name}</span><span>{label}</span><b>{value:,.0f}</b>"
+                f'<div><div class="bar {style}" style="width:{width:.1f}%"></div></div>'
             )
     return (
-        f'<table class="tv-cost">{"".join(rows)}</table><p class="tv-note">ViT3D has {theirs.tokens / ours.tokens:.1f} '
+        f'<div class="tv-cost">{"".join(rows)}</div><p class="tv-note">ViT3D has {theirs.tokens / ours.tokens:.1f} '
         f"times the tokens and {theirs.gflop / ours.gflop:.1f} times the GFLOP for these frames: both with a ViT-Large "
         "at 224 x 224, the making of tokens from pixels included. Finding the trajectories themselves is apart.</p>"
     )
