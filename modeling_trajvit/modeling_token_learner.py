@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .configuration_vision_tower import TubeletTowerConfig  # noqa: F401
     from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
+    from .safetensors_weights import SafetensorsModel  # noqa: F401
     from .video_pipelines import PIPELINES  # noqa: F401
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .frame_features import FrameFeatureExtractor  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .perceiver_resampler import PerceiverResampler  # noqa: F401
+    from .safetensors_weights import SafetensorsModel  # noqa: F401
     from .video_pipelines import PIPELINES  # noqa: F401
 
 

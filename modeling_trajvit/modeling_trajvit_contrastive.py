@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, TransformersKwargs, auto_docstring
@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from .configuration_trajvit_contrastive import TrajViTContrastiveConfig
 from .contrastive_loss import bounded, info_nce
+from .safetensors_weights import SafetensorsModel
 from .vision_towers import VISION_TOWERS, build_vision_tower
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class TrajViTContrastiveOutput(ModelOutput):
 @auto_docstring(
     custom_intro="A vision tower and a text encoder, projected to one space and compared by a learned temperature."
 )
-class TrajViTForContrastive(PreTrainedModel):
+class TrajViTForContrastive(SafetensorsModel):
     config: TrajViTContrastiveConfig
     base_model_prefix = "trajvit_contrastive"
     main_input_name = "pixel_values_videos"

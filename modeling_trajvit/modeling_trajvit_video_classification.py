@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .region_pooling import check_regions  # noqa: F401
     from .resampled_tokenizer import ResampledTokenizer  # noqa: F401
     from .run_length import Runs  # noqa: F401
+    from .safetensors_weights import SafetensorsModel  # noqa: F401
     from .spatial_transformer import SpatialFeatures  # noqa: F401
     from .token_learner import TokenLearner  # noqa: F401
     from .token_merging import match_tokens  # noqa: F401

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .model_inputs import check_videos  # noqa: F401
     from .packed_sequences import PackedSequences  # noqa: F401
     from .region_pooling import align_regions  # noqa: F401
+    from .safetensors_weights import SafetensorsModel  # noqa: F401
     from .video_pipelines import PIPELINES  # noqa: F401
 
 

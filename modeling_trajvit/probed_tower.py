@@ -3,17 +3,17 @@
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 from transformers.utils import auto_docstring
 from typing_extensions import Self
 
 from .attentive_probe import AttentiveProbe
 from .configuration_probed_tower import ProbedTowerConfig
+from .safetensors_weights import SafetensorsModel
 from .vision_towers import build_vision_tower, load_vision_tower
 
 
 @auto_docstring
-class ProbedTowerPreTrainedModel(PreTrainedModel):
+class ProbedTowerPreTrainedModel(SafetensorsModel):
     config: ProbedTowerConfig
     base_model_prefix = "vision_model"
     main_input_name = "pixel_values_videos"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, auto_docstring
 
 from .configuration_vision_tower import VisionTowerConfig
+from .safetensors_weights import SafetensorsModel
 from .video_transformer import VideoTransformerAttention, VideoTransformerLayer
 
 
@@ -64,7 +64,7 @@ class RegionFeatures(ModelOutput):
 
 
 @auto_docstring
-class VisionTowerPreTrainedModel(PreTrainedModel):
+class VisionTowerPreTrainedModel(SafetensorsModel):
     config: VisionTowerConfig
     base_model_prefix = "vision_model"
     main_input_name = "pixel_values_videos"

@@ -40,6 +40,8 @@ _KEYWORD = b"trajectories"
 # Incompressible ids take 4 bytes each; the rest is room for the picture and for a line of JSON per frame.
 _MAX_FILE_BYTES = 5 * MAX_PIXELS
 _MAX_HEADER_BYTES = 2**10 + 64 * MAX_FRAMES
+# Characters of what is wrong with a file.
+_MOST_SAID = 300
 _PREVIEW_FRAMES = 4
 _PREVIEW_SIZE = (48, 512)  # height, width of a frame at most
 # Smaller maps have a smaller picture, which else would be a good part of the file: a third of their height, and a frame
@@ -101,7 +103,10 @@ def decode(data: bytes, name: str = "The data") -> Trajectories:
         if trajectories.num_trajectories != num_trajectories:
             raise ValueError(f"{num_trajectories} trajectories declared, {trajectories.num_trajectories} found")
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{name} is not a valid trajectories file: {error}") from error
+        # What is found there may be long.
+        reason = str(error)
+        shown = reason if len(reason) <= _MOST_SAID else f"{reason[:_MOST_SAID]} ..."
+        raise ValueError(f"{name} is not a valid trajectories file: {shown}") from error
     return trajectories
 
 
@@ -121,10 +126,14 @@ def write_file(trajectories: Trajectories, path: str | os.PathLike) -> None:
 
 def read_file(path: str | os.PathLike) -> Trajectories:
     """Read a trajectories file; errors as `decode`'s, with the path as name."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        # To open a pipe would wait for somebody to write to it.
+        raise ValueError(f"{os.fspath(path)} is not a valid trajectories file: it is no regular file")
     with open(path, "rb") as file:
         data = file.read(len(_SIGNATURE))
         if data == _SIGNATURE:
-            data += file.read(_MAX_FILE_BYTES)
+            # Python makes room for all that may come before it reads.
+            data += file.read(min(_MAX_FILE_BYTES, os.fstat(file.fileno()).st_size))
     return decode(data, os.fspath(path))
 
 

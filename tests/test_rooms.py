@@ -18,7 +18,15 @@ ALLOWED = {
     "evaluation": {"modeling_trajvit", "processing", "training"},
 }
 # Pure PyTorch and transformers: what a checkpoint's own code may need on a machine without this package.
-MODELING_LIBRARIES = {"torch", "torchvision", "transformers", "numpy", "huggingface_hub", "typing_extensions"}
+MODELING_LIBRARIES = {
+    "safetensors",
+    "torch",
+    "torchvision",
+    "transformers",
+    "numpy",
+    "huggingface_hub",
+    "typing_extensions",
+}
 HEAVY = ("cv2", "scenedetect", "av", "skimage", "matplotlib", "sam2", "hydra", "datasets", "gradio", "ray", "deepspeed")
 # What the extra `trajvit[sam2]` brings: only some of one room may need it, and only once it is used.
 SAM2_LIBRARIES = {"sam2", "hydra", "omegaconf"}
