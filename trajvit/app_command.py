@@ -14,7 +14,7 @@ def app(
         typer.Option(min=1, max=65535, help="Port. Default: the first free one from 7860."),
     ] = None,
     share: Annotated[bool, typer.Option("--share", help="Also a public address, through gradio's servers.")] = False,
-    checkpoint: Annotated[
+    model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Model that searches: a folder or a Hub id. Default: the tiny one that is shipped."),
     ] = None,
@@ -35,7 +35,7 @@ def app(
     from trajvit.web_page import Page, PageSettings
 
     limits = PageLimits(seconds=max_seconds, megabytes=max_megabytes)
-    page = Page(PageSettings(limits, concurrency, queue, frames, max_trajectories, checkpoint))
+    page = Page(PageSettings(limits, concurrency, queue, frames, max_trajectories, model))
     try:
         page.launch(host, port, share)
     finally:

@@ -32,7 +32,7 @@ _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace
 _TINY_MODEL = (
     "The model that ships with the package is tiny and has seen <b>only synthetic shapes</b>: flat circles, stars, "
     "squares in one colour that move. It knows words such as <i>red</i>, <i>circle</i>, <i>moves left</i>. In real "
-    "videos its answers mean little; start the page with <code>--checkpoint</code> for a model that knows more."
+    "videos its answers mean little; start the page with <code>--model</code> for a model that knows more."
 )
 
 
