@@ -83,7 +83,18 @@ def run_block(block: Block, folder: Path, names: dict) -> None:
                 raise AssertionError(f"{block.page}:{line}: {' '.join(words)}: {error}") from error
 
 
-@pytest.mark.parametrize("page", RUN)
+def told(page: str) -> str:
+    """The name of a page's test: how many of its blocks are run, and how many only checked."""
+    blocks = [block for block in RUN[page] if block.language != "text"]
+    run = [
+        block.language != "bash" or any(is_run(words) for _, words in commands_of(block))
+        for block in blocks
+        if block.reason is None
+    ]
+    return f"{page}: {sum(run)} run, {len(blocks) - sum(run)} checked"
+
+
+@pytest.mark.parametrize("page", RUN, ids=told)
 def test_the_blocks_of_a_page(page, files, tmp_path, monkeypatch):
     shutil.copytree(files, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
