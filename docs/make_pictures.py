@@ -186,7 +186,7 @@ def draw_complexity(path: Path) -> None:
 
 
 def draw_single_trajectories(path: Path) -> None:
-    """Three trajectories through time, all else in grey: what one token stands for."""
+    """Two trajectories through time, all else in grey: what one token stands for."""
     frames, trajectories = tracked_clip(num_frames=16)
     height, width = frames.shape[1:3]
     ids = trajectories.resize(height, width).ids
@@ -199,7 +199,7 @@ def draw_single_trajectories(path: Path) -> None:
     filled = areas / np.maximum(np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1), 1e-6)
     way = np.linalg.norm(np.diff((boxes[..., :2] + boxes[..., 2:]) / 2, axis=1), axis=-1).sum(1)
     fit = ((filled > 0.5) & (areas > 0.015)).all(1)
-    chosen = np.argsort(np.where(fit, way, -1))[-3:] + 1
+    chosen = np.argsort(np.where(fit, way, -1))[-2:] + 1
     colors = trajectory_colors(trajectories.num_trajectories)
     tile, gap = (198, 112), 6
     canvas = Image.new("RGBA", (len(shown) * (tile[0] + gap) - gap, tile[1] + 24), (0, 0, 0, 0))
