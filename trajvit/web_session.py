@@ -295,7 +295,8 @@ class ObjectSearch:
 
         The model sees as many frames as it was trained on, and on its grid small objects may have no pixel.
         """
-        settings = self.processor.video_processor
+        processor: Any = self.processor
+        settings = processor.video_processor
         count = min(settings.num_frames, len(video.frames))
         # The middles of equal segments, as a video's frames are sampled.
         chosen = ((np.arange(count) + 0.5) * len(video.frames) / count).astype(int)
@@ -303,8 +304,8 @@ class ObjectSearch:
         numbers = np.unique(video.regions[chosen])
         numbers = numbers[numbers > 0]
         grid = settings.feature_size
-        inputs = self.processor(videos=[video.frames[chosen]], trajectories=[part], do_sample_frames=False)
-        return inputs, numbers[part.ids_at(grid, grid) - 1]
+        inputs = processor(videos=[video.frames[chosen]], trajectories=[part], do_sample_frames=False)
+        return dict(inputs), numbers[part.ids_at(grid, grid) - 1]
 
     def rank(self, video: VisitorVideo, phrase: str, most: int = 6) -> list[FoundObject]:
         """The objects of a video that fit a phrase best, best first.
