@@ -16,7 +16,7 @@ from trajvit.web_limits import PageLimits  # noqa: E402
 from trajvit.web_page import Page, PageSettings  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PATIENCE = 30_000
+PATIENCE = 120_000
 
 
 @pytest.fixture(scope="module")
