@@ -22,8 +22,8 @@ from .study_settings import GENERATOR, PRESETS, StudySettings
 
 _LIMITS = """\
 Real videos. It has seen nothing but flat, textured shapes that move over photographs, at {image_size} pixels and
-{num_frames} frames, and sentences of one grammar with {words} words; another word is unknown to it. Even there it is
-weak, as the table says: the held-out clips have pairs of a shape with a colour or a motion that it never saw. It is
+{num_frames} frames, and sentences of one grammar with {words} words; another word is unknown to it. Even there it
+errs, as the table says: the held-out clips have pairs of a shape with a colour or a motion that it never saw. It is
 meant for demonstrations and tests: small, quick, and not random."""
 
 
@@ -103,11 +103,13 @@ def _remove_code(folder: Path) -> None:
     """Remove the copy of the code that `save_pretrained` leaves, and what points to it."""
     for path in folder.glob("*.py"):
         path.unlink()
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    for part in (config, config["vision_config"]):
-        part.pop("auto_map", None)
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        path = folder / name
+        config = json.loads(path.read_text(encoding="utf-8"))
+        for part in (config, config.get("vision_config", {}), config.get("video_processor", {})):
+            part.pop("auto_map", None)
+            part.pop("custom_pipelines", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main(arguments: list[str]) -> None:

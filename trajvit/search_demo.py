@@ -1,8 +1,10 @@
 """The demo's second half: a small trained model finds synthetic clips, and objects in them, by text."""
 
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 from trajvit.modeling_trajvit import TrajViTForContrastive
 from trajvit.processing.processing_trajvit import TrajViTProcessor
 from trajvit.processing.trajectories import Trajectories
+from trajvit.processing.video_writing import write_video
 from trajvit.search import Similarities, search
 from trajvit.training.synthetic import SyntheticSource
 
@@ -17,9 +20,12 @@ CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "tiny_synthetic"
 """Trained on synthetic clips; its model card says on how many, and what it cannot do."""
 
 NUM_CLIPS = 24
+_SEED = 7
 QUERIES = (0, 1, 4, 7)
 """Clips that are looked for by their own captions."""
 
+_EXAMPLE = 1
+_EXAMPLE_SIZE, _EXAMPLE_FRAMES, _EXAMPLE_FPS = 320, 16, 4.0
 _SHOWN = 3
 _DIMMED = 0.25
 
@@ -54,13 +60,23 @@ def run_search(checkpoint: Path = CHECKPOINT) -> SearchRun:
     model = TrajViTForContrastive.from_pretrained(checkpoint).eval()
     processor = TrajViTProcessor.from_pretrained(checkpoint)
     size, num_frames = processor.video_processor.size["height"], processor.video_processor.num_frames
-    source = SyntheticSource("demo", "test", "video", NUM_CLIPS, num_frames, {"image_size": size, "seed": 7})
-    clips = [source.read({"key": str(index), "index": index}) for index in range(NUM_CLIPS)]
+    clips = _clips(range(NUM_CLIPS), size, num_frames)
     inputs = processor(videos=[clip.frames for clip in clips], return_trajectories=True)
     found = tuple(inputs.pop("trajectories"))
     texts = tuple(clips[index].captions[0] for index in QUERIES)
     similarities = search(model, processor, texts, inputs)
     return SearchRun(texts, QUERIES, np.stack([clip.frames for clip in clips]), found, similarities)
+
+
+def write_example(path: Path) -> Path:
+    """Write one of these clips, larger and of more frames: a purple heart, and after a cut an orange square with it."""
+    (clip,) = _clips([_EXAMPLE], _EXAMPLE_SIZE, _EXAMPLE_FRAMES)
+    return write_video(path, clip.frames, _EXAMPLE_FPS)
+
+
+def _clips(indices: Iterable[int], size: int, num_frames: int) -> list[Any]:
+    source = SyntheticSource("demo", "test", "video", NUM_CLIPS, num_frames, {"image_size": size, "seed": _SEED})
+    return [source.read({"key": str(index), "index": index}) for index in indices]
 
 
 def draw_search(run: SearchRun, path: Path) -> None:

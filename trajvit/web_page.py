@@ -17,22 +17,20 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
 
-from trajvit.processing.synthetic_scenes import write_demo_clip
+from trajvit.search_demo import write_example
 from trajvit.web_html import HEADER, STYLE, cost_table, empty, facts, found_objects, object_strip
 from trajvit.web_limits import PageLimits, VisitorError
 from trajvit.web_session import ObjectSearch, analyse
 from trajvit.web_visits import Visits
 
-_EXAMPLE_SECONDS = 4.0
-_EXAMPLE_HEIGHT, _EXAMPLE_WIDTH = 270, 480
 # Uploads that were never analysed, and whose visitor's leaving went unnoticed: looked for and deleted, in seconds.
 _SWEEP_EVERY, _SWEEP_AFTER = 600, 3600
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _MONO_FONTS = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 _TINY_MODEL = (
-    "The model that ships with the package is tiny and has seen <b>only synthetic shapes</b>: flat circles, stars, "
-    "squares in one colour that move. It knows words such as <i>red</i>, <i>circle</i>, <i>moves left</i>. In real "
-    "videos its answers mean little; start the page with <code>--model</code> for a model that knows more."
+    "The model that ships with the package is tiny and has seen <b>only synthetic shapes</b> that move over "
+    "photographs, such as those of the example: look there for <i>a purple heart</i> or <i>an orange square</i>. In "
+    "real videos its answers mean little; start the page with <code>--model</code> for a model that knows more."
 )
 
 
@@ -75,9 +73,7 @@ class Page:
         atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         os.environ["GRADIO_TEMP_DIR"] = str(self.folder)
         self.visits = Visits(self.folder)
-        self.example = write_demo_clip(
-            self.folder / "example" / "example.mp4", _EXAMPLE_SECONDS, _EXAMPLE_HEIGHT, _EXAMPLE_WIDTH
-        )
+        self.example = write_example(self.folder / "example" / "example.mp4")
         self.blocks = self._lay_out()
 
     def launch(self, host: str = "127.0.0.1", port: int | None = None, share: bool = False, block: bool = True) -> str:
@@ -158,7 +154,7 @@ class Page:
                     with gr.Row(equal_height=True):
                         phrase = gr.Textbox(
                             label="What to look for",
-                            placeholder="a red circle moves left",
+                            placeholder="a purple heart",
                             max_length=limits.phrase_letters,
                             scale=5,
                             elem_id="phrase",
