@@ -1,6 +1,7 @@
 """Validation of what a `Trajectories` is built from: errors name the array, its value and what was expected."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +13,20 @@ def checked_integers(values: np.ndarray | Sequence[int], name: str, ndim: int) -
         TypeError: They are not integers.
         ValueError: They have another number of dimensions.
     """
-    array = np.asarray(values)
+    array = _rectangular(values, name)
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"{name} must be integers, got {array.dtype}.")
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimension{'s' if ndim > 1 else ''}, got shape {array.shape}.")
     return array if array.size else array.astype(np.int64)
+
+
+def _rectangular(values: Any, name: str) -> np.ndarray:
+    """As an array; raises `ValueError` for lists in lists of different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must be an array, or lists of one length; got lists that differ in it.") from None
 
 
 def checked_volume(labels: np.ndarray) -> np.ndarray:
@@ -27,7 +36,7 @@ def checked_volume(labels: np.ndarray) -> np.ndarray:
         TypeError: They are neither integers nor bool.
         ValueError: They have another shape.
     """
-    array = np.asarray(labels)
+    array = _rectangular(labels, "ids")
     if array.dtype != bool and not np.issubdtype(array.dtype, np.integer):
         raise TypeError(f"ids must be integers or bool, got {array.dtype}.")
     if array.ndim != 3 or not array.size:
@@ -77,7 +86,7 @@ def checked_frame_indices(frame_indices: np.ndarray | Sequence[int] | None, num_
 
 def checked_timestamps(timestamps: np.ndarray | Sequence[float], num_frames: int) -> np.ndarray:
     """Return seconds as a finite, non-decreasing float64 copy (T,)."""
-    array = np.asarray(timestamps)
+    array = _rectangular(timestamps, "timestamps")
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise TypeError(f"timestamps must be real numbers (seconds), got {array.dtype}.")
     if array.shape != (num_frames,):

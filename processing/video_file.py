@@ -85,7 +85,7 @@ class VideoFile:
         self._threads = threads
         shown: list[Any] = []
         num_hidden = 0
-        with _open(self._opener, self._name) as (container, stream):
+        with open_video(self._opener, self._name) as (container, stream):
             for packet in _packets(container, stream):
                 if packet.is_discard:
                     num_hidden += 1
@@ -154,7 +154,7 @@ class VideoFile:
 
     def _frames_at(self, timeline: Timeline, positions: np.ndarray) -> Iterator[Any]:
         """The frames at these positions of the timeline, seeking to them where that skips enough."""
-        with _open(self._opener, self._name, self._threads) as (container, stream):
+        with open_video(self._opener, self._name, self._threads) as (container, stream):
             decoded = _decoded(container, stream)
             next_position = 0
             for position in positions:
@@ -175,7 +175,7 @@ class VideoFile:
     def _decodable(self) -> Timeline:
         """The frames that do come out of the decoder, found by decoding all."""
         # Frame threads may lose other frames of a damaged file in each run.
-        with _open(self._opener, self._name, threads=1) as (container, stream):
+        with open_video(self._opener, self._name, threads=1) as (container, stream):
             times = [frame.pts for frame in _decoded(container, stream)]
         if not times:
             raise VideoDecodingError(f"{self._name} is damaged: none of its {self._num_expected} frames can be decoded")
@@ -190,7 +190,7 @@ class VideoFile:
         """The frames at these positions among those that `_decodable` found."""
         wanted = iter(positions.tolist())
         next_wanted = next(wanted, None)
-        with _open(self._opener, self._name, threads=1) as (container, stream):
+        with open_video(self._opener, self._name, threads=1) as (container, stream):
             for position, frame in enumerate(_decoded(container, stream)):
                 if position == next_wanted:
                     yield frame
@@ -237,7 +237,7 @@ def frames_in_turn(
         VideoDecodingError: As of `VideoFile`, or no frame can be decoded.
     """
     pace, convert = Pace(frame_interval), FrameConverter(short_side)
-    with _open(opener, name) as (container, stream):
+    with open_video(opener, name) as (container, stream):
         rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
         start = None if container.start_time is None else container.start_time / av.time_base
         count = _PacketCount()
@@ -290,7 +290,9 @@ class _PacketCount:
 
 
 @contextmanager
-def _open(opener: Callable[[], str | BinaryIO], name: str, threads: int | None = None) -> Iterator[tuple[Any, Any]]:
+def open_video(
+    opener: Callable[[], str | BinaryIO], name: str, threads: int | None = None
+) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream that is neither a cover picture nor text."""
     source = opener()
     # FFmpeg keeps what an address leads to away from this machine's files by itself.

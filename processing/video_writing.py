@@ -9,6 +9,9 @@ from tempfile import TemporaryDirectory
 import av
 import numpy as np
 
+MAX_SIDE = 16_384
+"""Most pixels of a side that H.264's encoder takes."""
+
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fraction, crf: int = 18) -> Path:
     """Encode frames to an MP4 (H.264, yuv420p) that browsers play, and return its path.
@@ -31,6 +34,8 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float | Fra
     if first is None:
         raise ValueError(f"no frames to write to {path}; expected at least one")
     shape = _checked_shape(first)
+    if max(shape[:2]) > MAX_SIDE:
+        raise ValueError(f"{path} cannot hold frames of {shape[0]} x {shape[1]}; expected sides of at most {MAX_SIDE}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The same frames give the same bytes: one thread, no creation time, and no macroblock tree, which reads memory that

@@ -33,12 +33,16 @@ class BadInput:
     loose: int = 0
 
 
+class HangingError(BaseException):
+    """No `Exception`, so that nothing that catches errors keeps it."""
+
+
 @contextmanager
 def in_time(seconds: float) -> Iterator[None]:
-    """Fail with `TimeoutError` what hangs."""
+    """Fail with `HangingError` what hangs."""
 
     def stop(number, frame):
-        raise TimeoutError(f"still at it after {seconds} s")
+        raise HangingError(f"still at it after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -142,7 +142,12 @@ TRAJECTORIES_VALUES = (
     BadInput("ids of two axes", "ids", ids(lambda: np.ones((4, 4), int)), "shape .frames, height, width.*got .4, 4"),
     BadInput("ids of no frame", "ids", ids(lambda: np.ones((0, 4, 4), int)), "each at least 1; got .0, 4, 4"),
     BadInput("ids that are an empty list", "ids", ids(list), "ids must"),
-    BadInput("ids that are a ragged list", "ids", ids(lambda: [[[1]], [[1, 1]]]), "inhomogeneous|ids must"),
+    BadInput(
+        "ids that are a ragged list",
+        "ids",
+        ids(lambda: [[[1]], [[1, 1]]]),
+        "ids must be an array, or lists of one length",
+    ),
     BadInput("too few frame numbers", "ids", ids(lambda: np.ones((2, 4, 4), int), [0]), "one entry per frame"),
     BadInput("times that are NaN", "ids", ids(lambda: np.ones((2, 4, 4), int), [0, 1], [0, np.nan]), "finite"),
     BadInput("times that are texts", "ids", ids(lambda: np.ones((2, 4, 4), int), [0, 1], ["a", "b"]), "real numbers"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bad_images import IMAGES, VALUES
-from bad_inputs import in_time
+from bad_inputs import HangingError, in_time
 from bad_videos import VIDEOS, clip, noise
 from numbered_videos import numbers_of, write_video
 
@@ -170,5 +170,5 @@ def test_a_video_of_too_many_frames_is_refused(tmp_path, monkeypatch):
 
 
 def test_the_guard_against_hanging_works():
-    with pytest.raises(TimeoutError), in_time(0.05):
+    with pytest.raises(HangingError), in_time(0.05):
         threading.Event().wait(5)

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, Optional, TextIO
@@ -205,6 +206,9 @@ def in_order(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            # Names of files may be no text; an escape is legal in JSON too.
+            sys.stdout.reconfigure(errors="backslashreplace")
         token = _results.set(sys.stdout)
         try:
             with redirect_stdout(sys.stderr), ending_in_order():
@@ -248,6 +252,8 @@ def _is_expected(error: Exception) -> bool:
     return isinstance(error, (ImportError, OSError, TypeError, ValueError)) or type(error).__name__ in (
         "SafetensorError",
         "OutOfMemoryError",
+        "StrictDataclassClassValidationError",
+        "StrictDataclassFieldValidationError",
     )
 
 
@@ -255,6 +261,8 @@ def described(error: Exception) -> str:
     """What an error says, without Python's numbers."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if type(error).__name__.startswith("StrictDataclass"):
+        return " ".join(str(error).split())
     return str(error)
 
 

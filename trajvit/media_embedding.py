@@ -22,7 +22,7 @@ def load_embedder(checkpoint: str, device: str = "cpu") -> EvaluatedModel:
     """
     try:
         model_type = PreTrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{checkpoint} is no checkpoint ({str(error).splitlines()[0]}); expected a folder with config.json, or a "
             "Hub id"

@@ -31,14 +31,13 @@ def _video_facts(source: str) -> dict[str, Any] | None:
     import av
 
     from trajvit.processing.image_file import is_image_file
+    from trajvit.processing.video_file import open_video
+    from trajvit.processing.video_frames import VideoDecodingError
 
     if "://" not in source and (not os.path.isfile(source) or is_image_file(lambda: source, source)):
         return None
     try:
-        with av.open(source) as container:
-            if not container.streams.video:
-                return None
-            stream = container.streams.video[0]
+        with open_video(lambda: source, source) as (container, stream):
             rate = stream.average_rate or stream.guessed_rate
             seconds: float | None
             if stream.duration is not None and stream.time_base is not None:
@@ -61,7 +60,7 @@ def _video_facts(source: str) -> dict[str, Any] | None:
                 "pixel_format": stream.codec_context.pix_fmt,
                 "container": container.format.name,
             }
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, VideoDecodingError):
         return None
 
 
@@ -107,6 +106,9 @@ def trajectories_facts(path: str) -> dict[str, Any]:
 def is_trajectories_file(path: str) -> bool:
     """Whether a PNG says of itself that it holds trajectories; damaged ones do too."""
     try:
+        if not os.path.isfile(path):
+            # To open a pipe would wait for somebody to write to it.
+            return False
         with open(path, "rb") as file:
             start = file.read(2**16)
     except OSError:
