@@ -136,6 +136,8 @@ def endpoint(monkeypatch):
     with hub_endpoint() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        # The client that transformers keeps once it is made, which then knows the endpoint of that time.
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
         monkeypatch.setenv("HF_TOKEN", "hf_of_a_test")
         yield server
 
