@@ -115,11 +115,16 @@ def test_a_visitor_finds_the_way(browser, served, clip, tmp_path):
     assert other.locator("#overlay video").count() == 0
     other.context.close()
     page.context.close()
+    # The server is told that a page is closed, and then deletes one file after another.
     deadline = time.monotonic() + 30
-    while len(served.visits) and time.monotonic() < deadline:
+    while (left_behind := files_of(served)) != ["example.mp4"] and time.monotonic() < deadline:
         time.sleep(0.2)
-    left_behind = [path.name for path in served.folder.rglob("*") if path.is_file()]
     assert left_behind == ["example.mp4"]
+    assert not len(served.visits)
+
+
+def files_of(served):
+    return [path.name for path in served.folder.rglob("*") if path.is_file()]
 
 
 def test_bad_uploads_are_told_and_the_page_goes_on(browser, served, clip, tmp_path):
