@@ -266,6 +266,11 @@ def described(error: Exception) -> str:
     return str(error)
 
 
+def without_preamble(reason: str) -> str:
+    """Why a file cannot be used, where it is named beside it."""
+    return reason.removeprefix("its media cannot be decoded: ")
+
+
 def _shown_warning(message: Warning | str, category: type[Warning], *where: Any, **others: Any) -> None:
     # What is said to programmers is of no use here.
     if category.__name__ == "VideoDecodingWarning":

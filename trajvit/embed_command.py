@@ -22,6 +22,7 @@ from trajvit.command_conventions import (
     print_table,
     progress_bar,
     tell_failures,
+    without_preamble,
     written_whole,
 )
 from trajvit.command_inputs import MediaInput, find_media
@@ -106,11 +107,6 @@ def _vectors(
             failures |= {items[position].key: without_preamble(reason) for position, reason in lost.items()}
             report(len(vectors) + len(failures), len(items))
     return vectors, failures
-
-
-def without_preamble(reason: str) -> str:
-    """Why a file cannot be used, where it is named beside it."""
-    return reason.removeprefix("its media cannot be decoded: ")
 
 
 def _write(path: Path, vectors: dict[str, "torch.Tensor"], about: dict[str, Any]) -> None:

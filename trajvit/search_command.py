@@ -24,6 +24,7 @@ from trajvit.command_conventions import (
     progress_bar,
     tell,
     tell_failures,
+    without_preamble,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def search(
         report = index.add(
             folder, stored_trajectories=stored_trajectories, retry_failures=retry_failures, on_progress=bar
         )
-    failures = {str(path): _without_preamble(reason) for path, reason in report.failures.items()}
+    failures = {str(path): without_preamble(reason) for path, reason in report.failures.items()}
     if not len(index):
         tell_failures(failures)
         raise ValueError(f"{folder} has no video that can be used; expected some, in mp4, webm, mkv, mov, avi, ...")
@@ -169,10 +170,6 @@ def _place(found: dict[str, Any]) -> str:
 def _shown(path: str, folder: Path) -> str:
     """The path as it follows from the folder that was given."""
     return os.path.join(folder, os.path.relpath(path, os.path.abspath(folder)))
-
-
-def _without_preamble(reason: str) -> str:
-    return reason.removeprefix("its media cannot be decoded: ")
 
 
 def _default_cache(folder: Path) -> Path:

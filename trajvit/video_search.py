@@ -54,7 +54,7 @@ class ObjectHit:
     """A trajectory that was found in a video.
 
     Attributes:
-        trajectory: Its number in the video, from 1 on.
+        trajectory: Its number, from 1 on, among those of the video that the model sees.
         score: Cosine similarity with the text, -1 to 1.
         frames: (n,) positions among the sampled frames in which it is seen.
         frame_indices: (n,) numbers of these in the source.
@@ -269,10 +269,10 @@ class VideoSearch:
         (trajectories,) = inputs.pop("trajectories")
         processor = TrajViTProcessor(self.model.tokenizer, self.model.video_processor)
         scores = search(self.model.model, processor, [text], inputs).trajectories[0, 0]
-        seen = _seen_by_model(trajectories, self.model.video_processor.feature_size)
-        best = scores[: len(seen)].topk(min(top_k, len(seen)))
+        count = trajectories.num_trajectories
+        best = scores[:count].topk(min(top_k, count))
         return [
-            _object_hit(trajectories, int(seen[row]), score)
+            _object_hit(trajectories, row + 1, score)
             for score, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
@@ -354,14 +354,6 @@ def _under(paths: Iterable[str], roots: list[str]) -> list[str]:
 def _require_count(top_k: int) -> None:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"top_k is {top_k!r}; expected a whole number, 1 or more")
-
-
-def _seen_by_model(trajectories: Trajectories, grid: int) -> np.ndarray:
-    """The ids that keep a cell of the model's grid; the numbers of the others close up (`Trajectories.resize`)."""
-    rows = (2 * np.arange(grid) + 1) * trajectories.height // (2 * grid)
-    columns = (2 * np.arange(grid) + 1) * trajectories.width // (2 * grid)
-    found = np.unique(trajectories.ids[:, rows[:, None], columns])
-    return found[found > 0]
 
 
 def _object_hit(trajectories: Trajectories, number: int, score: float) -> ObjectHit:

@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from trajvit.processing.video_writing import MAX_SIDE
+
 # How files of the containers that cameras and browsers write begin, as (offset, bytes). Others are not opened at all:
 # FFmpeg would follow a playlist that is renamed to .mp4 to any file or address that it names.
 _CONTAINER_MARKS = (
@@ -19,8 +21,6 @@ _CONTAINER_MARKS = (
     (0, b"GIF87a"),
     (0, b"GIF89a"),
 )
-# Pictures of a video are shown as a video, which can have no longer sides.
-_MOST_SIDE = 16_384
 _WANTED = "Expected a video, for example MP4, WebM, MOV or AVI."
 _DAMAGED = "This video is damaged, or breaks off: it cannot be opened. Please try another."
 
@@ -76,8 +76,9 @@ class PageLimits:
         if not any(start[offset : offset + len(mark)] == mark for offset, mark in _CONTAINER_MARKS):
             raise VisitorError("This file is not a video, whatever its name says. " + _WANTED)
         width, height, frames, seconds = _measures(path)
-        if max(width, height) > _MOST_SIDE:
-            raise VisitorError(f"Its frames are {width} x {height}; at most {_MOST_SIDE:,} on a side are taken here.")
+        # The overlay is a video too.
+        if max(width, height) > MAX_SIDE:
+            raise VisitorError(f"Its frames are {width} x {height}; at most {MAX_SIDE:,} on a side are taken here.")
         if width * height > self.pixels:
             raise VisitorError(f"Its frames are {width} x {height}; at most {self.pixels:,} pixels are taken here.")
         if seconds > self.seconds:
