@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -18,6 +17,7 @@ from transformers import (
     ResNetForImageClassification,
 )
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
+from without_trajvit import run_without_trajvit
 
 from trajvit.modeling_trajvit import (
     TrajViTConfig,
@@ -145,16 +145,6 @@ def test_every_weight_and_buffer_is_initialised():
 
 
 LOAD_ELSEWHERE = """
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "trajvit":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NotInstalled())
-import torch
-torch.set_num_threads(1)
 from transformers import AutoConfig, AutoModel
 
 folder = sys.argv[1]
@@ -176,16 +166,7 @@ print("loaded elsewhere")
 
 def test_checkpoints_carry_their_code_to_where_trajvit_is_not_installed(saved, tmp_path):
     folder, _ = saved
-    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", LOAD_ELSEWHERE, str(folder)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = run_without_trajvit(LOAD_ELSEWHERE, folder, folder=tmp_path)
     assert result.stdout.strip().endswith("loaded elsewhere"), result.stderr[-3000:]
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import huggingface_hub
 import pytest
@@ -15,6 +13,7 @@ from safetensors.torch import save_file
 from tiny_run import make_run_config
 from transformers import AutoModel, pipeline
 from transformers.dynamic_module_utils import get_relative_import_files
+from without_trajvit import run_without_trajvit
 
 from trajvit import TrajViTForContrastive, TrajViTProcessor
 from trajvit.training.acceleration import build_accelerator, full_state_dict
@@ -163,16 +162,6 @@ def test_a_folder_is_uploaded_as_one_commit(published, endpoint):
 
 
 USE_ELSEWHERE = """
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "trajvit":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NotInstalled())
-import torch
-torch.set_num_threads(1)
 from safetensors.torch import load_file
 from transformers import pipeline
 
@@ -202,14 +191,8 @@ def test_a_pushed_repository_works_where_trajvit_is_not_installed(published, end
     save_file({"video": video, "features": outputs.video_embeds[0].clone()}, tmp_path / "data.safetensors")
     home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": endpoint.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    result = subprocess.run(
-        [sys.executable, "-c", USE_ELSEWHERE, str(tmp_path / "data.safetensors")],
-        cwd=tmp_path,
-        env={**environment, **home},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    result = run_without_trajvit(
+        USE_ELSEWHERE, tmp_path / "data.safetensors", folder=tmp_path, environment={**environment, **home}
     )
     assert result.returncode == 0, result.stderr[-3000:]
     best = sorted(zip(outputs.logits_per_video[0].softmax(-1).tolist(), TEXTS, strict=True), reverse=True)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from tower_models import LOCALISING, TEXT, TOWERS, make_config, make_tower, make_videos
 from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 from transformers.dynamic_module_utils import get_relative_import_files, get_relative_imports
+from without_trajvit import run_without_trajvit
 
 from trajvit import TrajViTVideoProcessor
 from trajvit.modeling_trajvit import (
@@ -135,16 +135,6 @@ def test_a_checkpoints_main_file_names_every_module_it_needs(entry):
 
 
 LOAD_ELSEWHERE = """
-import sys
-
-class NotInstalled:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "trajvit":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, NotInstalled())
-import torch
-torch.set_num_threads(1)
 import transformers
 
 folder = sys.argv[1]
@@ -181,13 +171,5 @@ def test_checkpoints_carry_their_code_to_where_trajvit_is_not_installed(tmp_path
         with torch.no_grad():
             expected.append((name, auto_class, inputs, field, model(**inputs)[field]))
     torch.save(expected, tmp_path / "expected.pt")
-    result = subprocess.run(
-        [sys.executable, "-c", LOAD_ELSEWHERE, str(tmp_path)],
-        cwd=tmp_path,
-        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    result = run_without_trajvit(LOAD_ELSEWHERE, tmp_path, folder=tmp_path)
     assert result.stdout.strip().endswith("loaded elsewhere"), result.stderr[-3000:]
