@@ -1,5 +1,6 @@
 """Who is visiting the web page: each visitor's files and video, apart from all others', and gone when they leave."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -131,5 +132,6 @@ class Visits:
         others = {path for other in self._visits.values() for path in other.uploads}
         for path in visit.uploads - others:
             path.unlink(missing_ok=True)
-            if path.parent != self.folder and not any(path.parent.glob("*")):
-                path.parent.rmdir()
+            if path.parent != self.folder:
+                with contextlib.suppress(OSError):  # it holds another file, or is gone
+                    path.parent.rmdir()
