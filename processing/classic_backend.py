@@ -16,6 +16,7 @@ from .region_graph import RegionGraphBuilder
 from .region_merging import MergeHistory, MergeWeights, merge_regions
 from .region_tracking import TrackedVideo, follow_regions
 
+MAX_SIDE = 32_766  # pixels of a frame's side that OpenCV can warp
 LINK_GRADIENT = 3.0  # CIELAB units per pixel that an occlusion link counts as boundary evidence
 
 
@@ -67,11 +68,18 @@ class ClassicBackend:
         self.min_fragment = min_fragment
 
     def track(self, clips: Sequence[Clip], max_trajectories: int, progress: Progress | None = None) -> list[np.ndarray]:
-        """See `TrackingBackend.track`. Regions that live on through a key frame keep their label in both clips."""
+        """See `TrackingBackend.track`. Regions that live on through a key frame keep their label in both clips.
+
+        Raises:
+            ValueError: A side of the frames is longer than MAX_SIDE, or `max_trajectories` is below 1.
+        """
         if max_trajectories < 1:
             raise ValueError(f"max_trajectories must be at least 1, got {max_trajectories}.")
         if not clips:
             return []
+        height, width = clips[0].frames.shape[1:3]
+        if max(height, width) > MAX_SIDE:
+            raise ValueError(f"Frames of {height} x {width} cannot be followed; expected sides of at most {MAX_SIDE}.")
         report = progress if progress is not None else no_progress
         video = follow_regions(clips, LabelPropagator(self.num_superpixels), report)
         report("merge", 0, 1)

@@ -8,11 +8,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .overlay import check_frames, draw_overlay
+from .picture_limits import check_fits
 from .trajectories import Trajectories
 
 _SHEET_WIDTH = 1680
 # Lighter than in a video: small pictures must still be recognised.
 _ALPHA = 0.45
+# How many times as high as wide a tile may be: a strip that stands is shown smaller, not on a sheet without end.
+_HIGHEST = 4
 _GAP = 12
 _MARGIN = 24
 _CAPTION = 30
@@ -37,7 +40,7 @@ def contact_sheet(
     Returns:
         The sheet, (H', W', 3) uint8 RGB.
 
-    Raises ValueError for fewer than one column and what `draw_overlay` raises.
+    Raises ValueError for fewer than one column, a sheet too large for its kind of file, and what `draw_overlay` raises.
     """
     if columns < 1:
         raise ValueError(f"columns is {columns}; expected at least 1")
@@ -46,15 +49,20 @@ def contact_sheet(
     # A few large frames in a row would be a poster, not a sheet: tiles are at most a quarter of the sheet wide.
     slots = max(columns, 4)
     tile_width = (_SHEET_WIDTH - 2 * _MARGIN - (slots - 1) * _GAP) // slots
-    tile_height = max(1, round(tile_width * frames.shape[1] / frames.shape[2]))
-    interpolation = cv2.INTER_AREA if tile_width < frames.shape[2] else cv2.INTER_CUBIC
-    tiles = np.stack([cv2.resize(frame, (tile_width, tile_height), interpolation=interpolation) for frame in frames])
+    height, width = frames.shape[1:3]
+    scale = min(tile_width / width, _HIGHEST * tile_width / height)
+    tile_height, shown_width = max(1, round(scale * height)), max(1, round(scale * width))
+    interpolation = cv2.INTER_AREA if shown_width < width else cv2.INTER_CUBIC
+    tiles = np.stack([cv2.resize(frame, (shown_width, tile_height), interpolation=interpolation) for frame in frames])
     tiles = draw_overlay(tiles, trajectories, alpha=_ALPHA)
     rows = -(-len(frames) // columns)
     heading = _summary(trajectories)
     inner_width = max(columns * (tile_width + _GAP) - _GAP, int(np.ceil(_font(22).getlength(heading))))
     inner_height = _HEADER + rows * (tile_height + _CAPTION + _GAP) - _GAP
-    sheet = Image.new("RGB", (inner_width + 2 * _MARGIN, inner_height + 2 * _MARGIN), _PAPER)
+    size = (inner_width + 2 * _MARGIN, inner_height + 2 * _MARGIN)
+    if path is not None:
+        check_fits(path, size[1], size[0])
+    sheet = Image.new("RGB", size, _PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN, _MARGIN), heading, fill=_INK, font=_font(22))
     for index, tile in enumerate(tiles):
@@ -64,7 +72,7 @@ def contact_sheet(
         sheet.paste(Image.fromarray(tile), (left, top))
         is_key = index in trajectories.key_frames
         if is_key:
-            pen.rectangle((left - 4, top - 4, left + tile_width + 3, top + tile_height + 3), outline=_KEY, width=4)
+            pen.rectangle((left - 4, top - 4, left + shown_width + 3, top + tile_height + 3), outline=_KEY, width=4)
         _write_caption(pen, (left, top + tile_height + 6), tile_width, trajectories, index, is_key)
     if path is not None:
         path = Path(path)

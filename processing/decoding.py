@@ -38,8 +38,9 @@ def decode_video(
     Args:
         source: A path or URL of a video or image file; its bytes; a binary file object (read from its start; one that
             cannot seek is read into memory first); an array or tensor (T, H, W, C), (T, C, H, W) or grey (T, H, W); a
-            list of arrays, tensors, PIL images or paths of images, which are its frames; one image as array, tensor or
-            PIL image, which is a video of one frame. Array values are integers in 0..255 or floats in 0..1.
+            list of arrays, tensors, PIL images or paths of images, which are its frames (a list of one path is that
+            file, all of it where it is an animation); one image as array, tensor or PIL image, which is a video of one
+            frame. Array values are integers in 0..255 or floats in 0..1.
         num_frames: T, the frames to sample: those in the middle of T equal segments of all frames, by number even where
             the frame rate varies. A shorter video gives all its frames, so T may be smaller; None always does.
         frame_interval: Seconds between the frames of the dense stack; None for the sampled frames alone.
@@ -69,6 +70,8 @@ def decode_video(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, or None, got {threads}")
     stretch = VideoStretch(start, end)
+    if isinstance(source, (list, tuple)) and len(source) == 1 and isinstance(source[0], (str, os.PathLike)):
+        source = source[0]
     name = source_name(source)
     if isinstance(source, (list, tuple)):
         frames: Sequence[np.ndarray] = FrameSequence([_frame_of_list(item, name) for item in source], name, data_format)

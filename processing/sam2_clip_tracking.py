@@ -127,10 +127,10 @@ class _ClipTracking:
             for piece, segments in zip(together, self._segment(together), strict=True):
                 known = self._labels_at(piece)
                 if not piece.is_key:
-                    in_view = np.count_nonzero(np.bincount(known.reshape(-1))[1:])
+                    in_view = int(np.count_nonzero(np.bincount(known.reshape(-1))[1:]))
                     segments = new_segments(segments, known > 0, max(0, self._settings.max_segments - in_view))
                 labels = np.where(segments > 0, segments + self._num_labels[piece.clip], 0).astype(np.int32)
-                self._num_labels[piece.clip] = max(self._num_labels[piece.clip], int(labels.max()))
+                self._num_labels[piece.clip] = max(self._num_labels[piece.clip], int(np.max(labels)))
                 known[labels > 0] = labels[labels > 0]
                 started[piece.clip] = labels
         self._progress.segmented(sum(piece.is_key for piece in window.pieces))

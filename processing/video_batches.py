@@ -14,8 +14,9 @@ def batch_of_videos(videos: Any) -> list[Any]:
     """The videos of a batch as a flat list, each a source that `decode_video` takes.
 
     A list whose items are all single images (PIL images, arrays or tensors of their shape, or paths with an image's
-    ending) is the frames of one video; any other list is a batch of its items, and nested batches are joined. An array
-    or tensor of five axes is a batch; anything else is one video. A batch can be given again and is the same.
+    ending) is the frames of one video (one path alone is all frames of its file); any other list is a batch of its
+    items, and nested batches are joined. An array or tensor of five axes is a batch; anything else is one video. A
+    batch can be given again and is the same.
 
     Raises:
         VideoDecodingError: If there is no video, or if single images and videos are mixed in one list.

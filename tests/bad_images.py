@@ -184,5 +184,5 @@ VALUES = (
     BadInput(
         "a list with the path of a missing image", "list", lambda f: [str(f / "lost.png")], "lost.png does not exist"
     ),
-    BadInput("a list with the path of a text", "list", lambda f: [file_of("a.txt", b"text")(f)], "is not an image"),
+    BadInput("a list with the path of a text", "list", lambda f: [file_of("a.txt", b"text")(f)] * 2, "is not an image"),
 )

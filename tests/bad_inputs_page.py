@@ -24,14 +24,15 @@ INTRODUCTION = """# Bad and odd inputs
 Each input below is made and read by the tests; this page is generated from their list
 (`python tests/bad_inputs_page.py`), and a test fails where it is out of date. There are {count}: {refused} are refused
 with one error that names the input, what was found and what was expected; {read} are odd and are read as the table
-says. Files go through Python, the command line and the web page.
+says. Files go through Python, the pipelines, the command line and the web page.
 
 What holds for all of them:
 
 - Nothing hangs: pipes and devices are not opened, a server may keep silent for {silence:g} s, a video to be sampled has
   at most {max_frames:,} frames (`iterate_video` reads any length).
 - Memory is bounded before it is taken: a frame of video has at most {max_pixels:,} pixels, an image as many as Pillow
-  allows, a trajectories file {max_volume:,}.
+  allows, a trajectories file {max_volume:,}. The weights-free backend follows frames of at most {max_side:,} pixels
+  a side.
 - A file is read alone: playlists and scripts that name other files or addresses are not followed.
 - Of a damaged video the frames that can be decoded are used, and a `VideoDecodingWarning` says how many are lost.
 - Weights are read from safetensors alone; a pickle is never opened. A path that is no text is shown with escapes.
@@ -43,6 +44,7 @@ chunks in any order, any stream of ids.
 
 
 def page() -> str:
+    from trajvit.processing.classic_backend import MAX_SIDE
     from trajvit.processing.trajectory_format import MAX_PIXELS
     from trajvit.processing.video_file import MAX_FRAME_PIXELS, MAX_FRAMES, URL_TIMEOUT_SECONDS
 
@@ -55,6 +57,7 @@ def page() -> str:
         max_frames=MAX_FRAMES,
         max_pixels=MAX_FRAME_PIXELS,
         max_volume=MAX_PIXELS,
+        max_side=MAX_SIDE,
         silence=URL_TIMEOUT_SECONDS,
     )
     for title, inputs in SECTIONS.items():

@@ -42,6 +42,9 @@ class TestImageFiles:
         assert numbers_of(video.frames) == [1, 2, 3, 4, 5, 6]
         assert np.allclose(video.timestamps, np.cumsum([0, *durations[:-1]]) / 1000)
         assert numbers_of(decode_video(path, num_frames=3).frames) == [2, 4, 6]
+        assert numbers_of(decode_video([path]).frames) == [1, 2, 3, 4, 5, 6]
+        # Among other pictures it is one of them.
+        assert numbers_of(decode_video([path, path]).frames) == [1, 1]
 
     def test_files_stay_open_that_were_given_open(self, tmp_path):
         for suffix in ("gif", "jpg", "webp"):

@@ -48,6 +48,15 @@ def test_shorter_videos_are_padded_at_the_end(processor):
     assert not inputs["pixel_values_videos"][1, 2:].any()
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+def test_an_animation_is_a_video_whatever_its_kind(processor, tmp_path, suffix):
+    path = tmp_path / f"animation.{suffix}"
+    first, *others = (Image.fromarray(frame) for frame in noise(6))
+    first.save(path, save_all=True, append_images=others, duration=100, lossless=True)
+    for source in (path, [path], [[str(path)]]):
+        assert processor(source)["pixel_values_videos"].shape[1] == 4
+
+
 def test_the_frames_are_those_that_trajectories_would_be_generated_for(tmp_path):
     """Frames no larger than the generator's are not scaled before they are resized, so the pixels are the same too."""
     path = write_numbered(tmp_path / "numbered.mp4", 41)

@@ -142,13 +142,16 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 def written_whole(path: Path) -> Iterator[Path]:
     """Another name in the folder of a file, to write to: it becomes that file at the end, or else is removed.
 
-    Missing folders are made. The name ends as the file's does.
+    Missing folders are made. The name ends as the file's does. An `OSError` names the file, not what stands for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{os.urandom(4).hex()}.{path.name}")
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).replace(str(part), str(path))
+        raise OSError(error.errno, reason, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 

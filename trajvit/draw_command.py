@@ -75,14 +75,18 @@ def draw(
                 video, backend, options, frames, max_trajectories, short_side, drawn_short_side, report
             )
         moving = [path for path in outputs if path.suffix.lower() in _MOVING]
+        _check_fit(moving, shown.sampled[0])
         overlay = _overlay(shown.sampled, found, alpha, ids, boundaries) if moving else None
+        sheet = _sheet(shown.sampled, found) if len(moving) < len(outputs) else None
+        if sheet is not None:
+            _check_fit([path for path in outputs if path not in moving], sheet)
         pace = _pace(shown) if fps is None else fps
         for path in outputs:
             with written_whole(path) as part:
                 if overlay is not None and path in moving:
                     _write_moving(part, overlay, pace)
-                else:
-                    _write_sheet(part, shown.sampled, found)
+                elif sheet is not None:
+                    _write_still(part, sheet)
         if timeline is not None:
             with written_whole(timeline) as part:
                 _write_timeline(part, found)
@@ -178,6 +182,19 @@ def _overlay(
     return draw_overlay(frames, trajectories, alpha, ids, boundaries)
 
 
+def _sheet(frames: "np.ndarray", trajectories: "Trajectories") -> "np.ndarray":
+    from trajvit.processing.contact_sheet import contact_sheet
+
+    return contact_sheet(frames, trajectories)
+
+
+def _check_fit(paths: list[Path], picture: "np.ndarray") -> None:
+    from trajvit.processing.picture_limits import check_fits
+
+    for path in paths:
+        check_fits(path, *picture.shape[:2])
+
+
 def _pace(video: "VideoFrames") -> float:
     # Near real time, but never so slow that motion falls apart.
     span = max(float(video.timestamps[-1] - video.timestamps[0]), 1e-3)
@@ -197,10 +214,10 @@ def _write_moving(path: Path, frames: "np.ndarray", fps: float) -> None:
     first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **settings)
 
 
-def _write_sheet(path: Path, frames: "np.ndarray", trajectories: "Trajectories") -> None:
-    from trajvit.processing.contact_sheet import contact_sheet
+def _write_still(path: Path, pixels: "np.ndarray") -> None:
+    from PIL import Image
 
-    contact_sheet(frames, trajectories, path)
+    Image.fromarray(pixels).save(path)
 
 
 def _write_timeline(path: Path, trajectories: "Trajectories") -> None:

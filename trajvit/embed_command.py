@@ -111,8 +111,9 @@ def _vectors(
 
 def _write(path: Path, vectors: dict[str, "torch.Tensor"], about: dict[str, Any]) -> None:
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     metadata = {"paths": json.dumps(list(vectors)), **{name: str(value) for name, value in about.items()}}
     with written_whole(path) as part:
-        save_file({"embeddings": torch.stack(list(vectors.values()))}, part, metadata)
+        # Their own writer names a file of its own where it cannot write.
+        part.write_bytes(save({"embeddings": torch.stack(list(vectors.values()))}, metadata))

@@ -221,7 +221,7 @@ def _all_boxes(column: Any, name: str) -> _Boxes:
         ("scores", ~np.isfinite(boxes.scores), "finite numbers"),
     ):
         if wrong.any():
-            place = int(wrong.argmax())
+            place = int(np.argmax(wrong))
             value = getattr(boxes, problem)[place].tolist()
             raise ValueError(
                 f"{problem} of {name} of key frame {boxes.key_frames[place]} have {value}; expected {expected}"

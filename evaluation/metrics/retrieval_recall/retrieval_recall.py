@@ -80,7 +80,7 @@ def _given_ranks(predictions: Any) -> np.ndarray:
         raise ValueError("predictions has a rank that is None; expected integers of at least 1")
     ranks = np.concatenate([np.empty(0, np.int64), *(chunk.to_numpy() for _, chunk in _chunks(predictions))])
     if len(ranks) and ranks.min() < 1:
-        query = int(ranks.argmin())
+        query = int(np.argmin(ranks))
         raise ValueError(f"predictions of query {query} is {ranks[query]}; expected a rank of at least 1")
     return ranks
 
@@ -123,11 +123,11 @@ def _ranks_of_rows(scores: np.ndarray, positives: np.ndarray, counts: np.ndarray
 def _check_positives(positives: np.ndarray, counts: np.ndarray, num_candidates: int, first: int) -> None:
     if not counts.all():
         raise ValueError(
-            f"references of query {first + int(counts.argmin())} are empty; expected at least one positive"
+            f"references of query {first + int(np.argmin(counts))} are empty; expected at least one positive"
         )
     outside = (positives < 0) | (positives >= num_candidates)
     if outside.any():
-        place = int(outside.argmax())
+        place = int(np.argmax(outside))
         query = first + int(np.searchsorted(np.cumsum(counts), place, side="right"))
         raise ValueError(
             f"references of query {query} have {positives[place]}; expected positions of candidates, "
