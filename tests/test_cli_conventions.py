@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import typer
 from cli_runs import files_under, trajvit, write_videos
 from generation_runs import heed_interrupts
+from waiting import wait_for
 
 from trajvit import __version__
 from trajvit.cli import app
@@ -163,10 +163,7 @@ def test_ctrl_c_leaves_whole_files_alone(tmp_path):
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     )
-    end = time.monotonic() + 120
-    while not list(Path(out).glob("*.traj.png")):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for("a finished file", lambda: list(Path(out).glob("*.traj.png")))
     os.kill(started.pid, signal.SIGINT)
     printed, told = started.communicate(timeout=60)
     assert (started.returncode, printed, told) == (130, "", "Stopped.\n")

@@ -1,12 +1,13 @@
 """Batches are the same whatever makes them, bad records cost nothing but themselves, and runs go on where they were."""
 
+import multiprocessing
 import os
 import signal
-import time
 
 import pytest
 import torch
 from array_source import ArraySource, word_tokenizer
+from waiting import wait_for
 
 from trajvit.training import clip_loader
 from trajvit.training.augmentation import ClipTransform
@@ -210,7 +211,7 @@ class TestFailures:
         next(loader)
         assert len(worker_ids()) == 2
         loader.close()
-        assert worker_ids() == []
+        wait_for("the workers' end", lambda: not multiprocessing.active_children())
         with pytest.raises(StopIteration):
             next(loader)
         loader.close()
@@ -226,12 +227,5 @@ class BrokenShard(ArraySource):
 
 
 def worker_ids():
-    import multiprocessing
-
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        alive = [process.pid for process in multiprocessing.active_children()]
-        if alive:
-            return alive
-        time.sleep(0.05)
-    return []
+    wait_for("workers", multiprocessing.active_children)
+    return [process.pid for process in multiprocessing.active_children()]

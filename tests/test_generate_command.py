@@ -6,13 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import typer
 from generation_runs import heed_interrupts, outputs, write_folder, write_shards
 from typer.testing import CliRunner
+from waiting import wait_for
 
 from trajvit.cli import app
 from trajvit.command_conventions import pairs
@@ -88,10 +88,7 @@ def test_ctrl_c_ends_in_order(tmp_path):
     started = subprocess.Popen(
         [*command, "--shard-size", "4"], stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     )
-    end = time.monotonic() + 120
-    while not (tmp_path / "out").exists() or not outputs(tmp_path / "out"):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for("an output", lambda: list((tmp_path / "out").glob("*")))
     os.kill(started.pid, signal.SIGINT)
     _, told = started.communicate(timeout=60)
     assert started.returncode == 130

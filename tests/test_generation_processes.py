@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Thread
 
@@ -21,6 +20,7 @@ from generation_runs import (
     write_shards,
 )
 from numbered_videos import write_video
+from waiting import wait_for
 
 from trajvit.processing import process_pool
 from trajvit.processing.backends import register_backend
@@ -31,15 +31,6 @@ from trajvit.processing.synthetic_scenes import make_scene
 
 TESTS = Path(__file__).parent
 SECONDS = 60  # to wait for what a run is to do next
-
-
-def wait_for(what, condition):
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited {SECONDS} s for {what}")
 
 
 def at_work(output, least_done=0):

@@ -4,11 +4,11 @@ import json
 import os
 import signal
 import sys
-import time
 from threading import Thread
 
 import pytest
 from generation_runs import failures, generate, generate_here, generator, outputs, write_shards
+from waiting import wait_for
 
 from trajvit.processing.dataset_generation import GenerationFailed
 from trajvit.processing.generation_folder import GenerationFolder
@@ -52,13 +52,11 @@ def running_in_background(*args, **settings):
 
 
 def at_work(output, condition):
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        told = GenerationFolder(output).running() if output.exists() else []
-        if condition(told):
-            return told
-        time.sleep(0.05)
-    raise AssertionError(f"waited {SECONDS} s for workers")
+    def told():
+        running = GenerationFolder(output).running() if output.exists() else []
+        return running if condition(running) else None
+
+    return wait_for("workers", told, SECONDS)
 
 
 def test_two_nodes_count_and_divide_archives_and_write_the_same_bytes(cluster, whole, tmp_path, monkeypatch):

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-import time
 
 import numpy as np
 import pytest
 
 gradio = pytest.importorskip("gradio", reason="the web page needs gradio")
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by Playwright")
+
+from waiting import wait_for  # noqa: E402
 
 from trajvit.processing.drawing import write_video  # noqa: E402
 from trajvit.processing.trajectories import Trajectories  # noqa: E402
@@ -116,10 +117,7 @@ def test_a_visitor_finds_the_way(browser, served, clip, tmp_path):
     other.context.close()
     page.context.close()
     # The server is told that a page is closed, and then deletes one file after another.
-    deadline = time.monotonic() + 30
-    while (left_behind := files_of(served)) != ["example.mp4"] and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left_behind == ["example.mp4"]
+    wait_for("the visitor's files to go", lambda: files_of(served) == ["example.mp4"])
     assert not len(served.visits)
 
 
