@@ -88,7 +88,7 @@ def test_ctrl_c_ends_in_order(tmp_path):
     started = subprocess.Popen(
         [*command, "--shard-size", "4"], stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
     )
-    wait_for("an output", lambda: list((tmp_path / "out").glob("*")))
+    wait_for("an output", lambda: list((tmp_path / "out").glob("*.tar")))
     os.kill(started.pid, signal.SIGINT)
     _, told = started.communicate(timeout=60)
     assert started.returncode == 130
