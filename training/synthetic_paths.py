@@ -46,7 +46,7 @@ def free_path(rng: np.random.Generator, steps: list[tuple[str, np.ndarray]], ext
     if motion.startswith(("enter", "leave")):
         return _crossing_the_border(rng, motion, rise, extent)
     offsets = np.zeros((len(rise), 2))
-    extents = np.full(len(rise), extent)
+    extents: np.ndarray = np.full(len(rise), extent)
     for motion, rise in steps:
         if motion in ("toward", "away"):
             extents = extents * _NEAR_BY_FAR ** (rise - 1 if motion == "toward" else -rise)

@@ -49,6 +49,8 @@ def _video_facts(source: str) -> dict[str, Any] | None:
                 frames = sum(1 for packet in container.demux(stream) if packet.size > 0)
             if not frames or not stream.codec_context.width:
                 return None
+            # PyAV 17 breaks off the process when asked for the name of a pixel format that is not known.
+            pixels = stream.codec_context.format
             return {
                 "kind": "video",
                 "width": stream.codec_context.width,
@@ -57,7 +59,7 @@ def _video_facts(source: str) -> dict[str, Any] | None:
                 "fps": None if rate is None else round(float(rate), 3),
                 "seconds": None if seconds is None else round(seconds, 3),
                 "codec": stream.codec_context.name,
-                "pixel_format": stream.codec_context.pix_fmt,
+                "pixel_format": None if pixels is None else pixels.name,
                 "container": container.format.name,
             }
     except (av.error.FFmpegError, VideoDecodingError):
