@@ -294,6 +294,10 @@ def open_video(
     opener: Callable[[], str | BinaryIO], name: str, threads: int | None = None
 ) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream that is neither a cover picture nor text."""
+    # With PyAV's log on, as torchvision 0.21 turns it on, a thread of FFmpeg's that has a message waits for Python's
+    # lock, which whoever waits for that thread may hold: for ever.
+    if av.logging.get_level() is not None:
+        av.logging.set_level(None)
     source = opener()
     # FFmpeg keeps what an address leads to away from this machine's files by itself.
     options = {} if isinstance(source, str) and "://" in source else _SELF_CONTAINED

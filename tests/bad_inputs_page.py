@@ -29,7 +29,8 @@ says. Files go through Python, the pipelines, the command line and the web page.
 What holds for all of them:
 
 - Nothing hangs: pipes and devices are not opened, a server may keep silent for {silence:g} s, a video to be sampled has
-  at most {max_frames:,} frames (`iterate_video` reads any length).
+  at most {max_frames:,} frames (`iterate_video` reads any length). PyAV's log is turned off where a video is opened:
+  messages about damage from FFmpeg's threads could stop the process for ever.
 - Memory is bounded before it is taken: a frame of video has at most {max_pixels:,} pixels, an image as many as Pillow
   allows, a trajectories file {max_volume:,}. The weights-free backend follows frames of at most {max_side:,} pixels
   a side.

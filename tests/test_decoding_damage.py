@@ -104,6 +104,19 @@ class TestDamage:
             assert (np.diff(video.frame_indices) > 0).all()
             assert (np.diff(video.timestamps) >= 0).all()
 
+    def test_damage_is_not_logged_through_python(self, tmp_path):
+        """Threads of FFmpeg's that log through Python could wait for ever."""
+        path = Path(self.intra_only(tmp_path / "cut.mp4"))
+        path.write_bytes(path.read_bytes()[:-9])
+        before = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with pytest.warns(VideoDecodingWarning):
+                decode_video(path)
+            assert av.logging.get_level() is None
+        finally:
+            av.logging.set_level(before)
+
     def test_a_file_without_its_index_is_refused(self, clip, tmp_path):
         path = tmp_path / "headless.mp4"
         path.write_bytes(Path(clip).read_bytes()[:-2000])
