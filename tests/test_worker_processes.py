@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_for
 
 PATIENCE_SECONDS = 120
 
@@ -82,11 +82,7 @@ def processes_of(session):
 
 
 def wait_for_end(session):
-    """Whether all processes of a session end in time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while processes_of(session) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not processes_of(session)
+    wait_for("the session's end", lambda: not processes_of(session), PATIENCE_SECONDS)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
@@ -100,10 +96,10 @@ class TestWorkerProcesses:
         output, errors = trainer.communicate(timeout=PATIENCE_SECONDS)
         assert output == "went on\n", errors
         assert trainer.returncode == 0
-        assert wait_for_end(trainer.pid)
+        wait_for_end(trainer.pid)
 
     def test_workers_end_with_a_trainer_that_is_killed(self, trainer):
         assert trainer.stdout.readline() == "started\n"
         assert len(processes_of(trainer.pid)) >= 4
         trainer.kill()
-        assert wait_for_end(trainer.pid)
+        wait_for_end(trainer.pid)
